@@ -1,0 +1,26 @@
+//! ZooKeeper-compatible wire protocol and async client.
+//!
+//! [`Client`] is where to start. [`proto`] holds the wire format, which the server shares.
+
+pub mod acl;
+pub mod client;
+mod code;
+pub mod ids;
+pub mod path;
+pub mod proto;
+mod stat;
+
+pub use acl::{Acl, Permissions};
+pub use client::{
+    Children, Client, ClientBuilder, CloseCause, ConnState, CreateBuilder, CreateMode, Created, Error, Lease,
+    LeaseHold, LossCause, NodeData, OneshotWatch, ParentMode, Reply, Retry, SessionRef, StateWatch,
+    Transaction, WatchItem, WatchedEvent, Watcher,
+};
+pub use code::ErrorCode;
+pub use ids::{SessionId, Version, Xid, Zxid};
+pub use path::{PathError, ZnodePath};
+pub use proto::ops::ReadOp;
+pub use proto::{
+    AddWatchMode, ClientInfo, EventType, MultiOp, MultiResult, OpCode, ReconfigRequest, WatcherKind,
+};
+pub use stat::Stat;

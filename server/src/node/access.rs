@@ -1,0 +1,250 @@
+//! Who a connection is, and what an ACL lets it do.
+//!
+//! Identities belong to the connection: a client proves them again after each reconnect. Every connection has its
+//! address; `auth` adds others. An ACL is not inherited, and the order of its entries does not matter.
+
+use std::net::IpAddr;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use docent::{Acl, ErrorCode, Permissions};
+use sha1::{Digest, Sha1};
+
+/// One proved identity.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Identity {
+    /// The scheme that proved it.
+    pub scheme: String,
+    /// The identity within the scheme.
+    pub id: String,
+}
+
+impl Identity {
+    /// The identity that every connection has.
+    #[must_use]
+    pub fn of_address(address: IpAddr) -> Self {
+        Identity { scheme: "ip".into(), id: address.to_canonical().to_string() }
+    }
+
+    /// The name without what must not be shown: the part of a digest before the colon.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        match &*self.scheme {
+            "digest" => self.id.split(':').next().unwrap_or(&self.id),
+            _ => &self.id,
+        }
+    }
+}
+
+/// The id that the credentials `user:password` have in ACLs: `user:` and the hash of the whole string.
+#[must_use]
+pub fn digest_id(credentials: &[u8]) -> String {
+    let user = credentials.split(|byte| *byte == b':').next().unwrap_or(credentials);
+    format!("{}:{}", String::from_utf8_lossy(user), BASE64.encode(Sha1::digest(credentials)))
+}
+
+/// The identities that `auth` with these credentials adds; `None` when they are refused.
+#[must_use]
+pub fn authenticate(
+    scheme: &str,
+    credentials: Option<&[u8]>,
+    address: IpAddr,
+    super_digest: Option<&str>,
+) -> Option<Vec<Identity>> {
+    match scheme {
+        "digest" => {
+            let id = digest_id(credentials?);
+            let mut identities = Vec::new();
+            if super_digest == Some(&*id) {
+                identities.push(Identity { scheme: "super".into(), id: String::new() });
+            }
+            identities.push(Identity { scheme: "digest".into(), id });
+            Some(identities)
+        }
+        "ip" => Some(vec![Identity::of_address(address)]),
+        _ => None,
+    }
+}
+
+/// Whether an ACL lets these identities do it. An empty ACL lets everybody.
+#[must_use]
+pub fn allows(acl: &[Acl], wanted: Permissions, identities: &[Identity]) -> bool {
+    if acl.is_empty() || identities.iter().any(|identity| identity.scheme == "super") {
+        return true;
+    }
+    acl.iter().filter(|entry| entry.permissions.intersects(wanted)).any(|entry| {
+        (entry.scheme == "world" && entry.id == "anyone")
+            || identities.iter().any(|identity| {
+                identity.scheme == entry.scheme && matches_id(&entry.scheme, &identity.id, &entry.id)
+            })
+    })
+}
+
+fn matches_id(scheme: &str, have: &str, wanted: &str) -> bool {
+    match scheme {
+        "ip" => AddressRange::parse(wanted).is_some_and(|range| range.contains(have)),
+        _ => have == wanted,
+    }
+}
+
+/// `address` or `address/bits`.
+struct AddressRange {
+    network: IpAddr,
+    bits: u32,
+}
+
+impl AddressRange {
+    fn parse(text: &str) -> Option<Self> {
+        let (address, bits) = match text.split_once('/') {
+            Some((address, bits)) => (address, Some(bits)),
+            None => (text, None),
+        };
+        let network: IpAddr = address.parse().ok()?;
+        let width = if network.is_ipv4() { 32 } else { 128 };
+        let bits = match bits {
+            Some(bits) => bits.parse().ok().filter(|bits| *bits <= width)?,
+            None => width,
+        };
+        Some(AddressRange { network, bits })
+    }
+
+    fn contains(&self, address: &str) -> bool {
+        fn prefix(value: u128, width: u32, bits: u32) -> u128 {
+            if bits == 0 { 0 } else { value >> (width - bits) }
+        }
+        match (address.parse(), self.network) {
+            (Ok(IpAddr::V4(have)), IpAddr::V4(network)) => {
+                prefix(have.to_bits().into(), 32, self.bits)
+                    == prefix(network.to_bits().into(), 32, self.bits)
+            }
+            (Ok(IpAddr::V6(have)), IpAddr::V6(network)) => {
+                prefix(have.to_bits(), 128, self.bits) == prefix(network.to_bits(), 128, self.bits)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The ACL that is stored for the one that was asked for: duplicates are dropped, and `auth` becomes one entry for
+/// each identity of the connection that names a person.
+///
+/// # Errors
+/// [`ErrorCode::INVALID_ACL`] for a missing or empty list, an unknown scheme, an id that the scheme does not have,
+/// and `auth` from a connection that has proved nothing.
+pub fn fix_up_acl(acl: Option<Vec<Acl>>, identities: &[Identity]) -> Result<Vec<Acl>, ErrorCode> {
+    let mut fixed: Vec<Acl> = Vec::new();
+    let mut add = |entry: Acl| {
+        if !fixed.contains(&entry) {
+            fixed.push(entry);
+        }
+    };
+    for entry in acl.unwrap_or_default() {
+        match &*entry.scheme {
+            "auth" => {
+                let persons = || {
+                    identities
+                        .iter()
+                        .filter(|identity| matches!(&*identity.scheme, "digest" | "sasl" | "x509"))
+                };
+                if persons().next().is_none() {
+                    return Err(ErrorCode::INVALID_ACL);
+                }
+                persons().for_each(|person| {
+                    add(Acl::new(entry.permissions, person.scheme.clone(), person.id.clone()));
+                });
+            }
+            scheme if is_valid_id(scheme, &entry.id) => add(entry),
+            _ => return Err(ErrorCode::INVALID_ACL),
+        }
+    }
+    if fixed.is_empty() { Err(ErrorCode::INVALID_ACL) } else { Ok(fixed) }
+}
+
+fn is_valid_id(scheme: &str, id: &str) -> bool {
+    match scheme {
+        "world" => id == "anyone",
+        // As Java splits: trailing empty parts do not count.
+        "digest" => id.trim_end_matches(':').split(':').count() == 2,
+        "ip" => AddressRange::parse(id).is_some(),
+        _ => false,
+    }
+}
+
+/// The ACL as a client may see it: without ADMIN the hashes of digest entries are hidden.
+#[must_use]
+pub fn mask_acl(acl: &[Acl], identities: &[Identity]) -> Vec<Acl> {
+    if allows(acl, Permissions::ADMIN, identities) {
+        return acl.to_vec();
+    }
+    acl.iter()
+        .map(|entry| match (&*entry.scheme, entry.id.split_once(':')) {
+            ("digest", Some((user, _))) => Acl::new(entry.permissions, "digest", format!("{user}:x")),
+            _ => entry.clone(),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> Identity {
+        Identity { scheme: "ip".into(), id: text.into() }
+    }
+
+    #[test]
+    fn the_digest_is_that_of_apache() {
+        assert_eq!(digest_id(b"bob:pw"), "bob:ikIaKsbtGweaHnb/jKn7OHqbunM=");
+    }
+
+    #[test]
+    fn address_ranges_match_their_addresses() {
+        for (range, address, matches) in [
+            ("10.0.0.0/8", "10.1.2.3", true),
+            ("10.0.0.0/8", "11.1.2.3", false),
+            ("10.1.2.3", "10.1.2.3", true),
+            ("0.0.0.0/0", "1.2.3.4", true),
+            ("fe80::/10", "fe80::1", true),
+            ("fe80::/10", "10.1.2.3", false),
+        ] {
+            let acl = [Acl::new(Permissions::READ, "ip", range)];
+            assert_eq!(allows(&acl, Permissions::READ, &[ip(address)]), matches, "{range} {address}");
+            assert!(!allows(&acl, Permissions::WRITE, &[ip(address)]), "{range} {address}");
+        }
+    }
+
+    #[test]
+    fn acls_are_fixed_up_as_apache_does() {
+        let bob = Identity { scheme: "digest".into(), id: digest_id(b"bob:pw") };
+        let all = |scheme: &str, id: &str| Acl::new(Permissions::ALL, scheme, id);
+        let persons = [ip("127.0.0.1"), bob.clone()];
+        assert_eq!(fix_up_acl(Some(vec![all("auth", "x")]), &persons), Ok(vec![all("digest", &bob.id)]));
+        assert_eq!(
+            fix_up_acl(Some(vec![all("world", "anyone"), all("world", "anyone")]), &[]),
+            Ok(vec![all("world", "anyone")])
+        );
+        for bad in [
+            None,
+            Some(vec![]),
+            Some(vec![all("auth", "")]),
+            Some(vec![all("world", "everybody")]),
+            Some(vec![all("nosuch", "x")]),
+            Some(vec![all("digest", "nohash")]),
+            Some(vec![all("digest", "a:b:c")]),
+            Some(vec![all("ip", "1.2.3.4/33")]),
+        ] {
+            assert_eq!(fix_up_acl(bad.clone(), &[ip("1.2.3.4")]), Err(ErrorCode::INVALID_ACL), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_super_user_may_do_everything() {
+        let credentials = Some(&b"super:admin"[..]);
+        let digest = digest_id(b"super:admin");
+        let identities =
+            authenticate("digest", credentials, [127, 0, 0, 1].into(), Some(&digest)).expect("credentials");
+        assert!(allows(&[Acl::new(Permissions::READ, "digest", "a:b")], Permissions::ADMIN, &identities));
+        let other = authenticate("digest", credentials, [127, 0, 0, 1].into(), None).expect("credentials");
+        assert!(!allows(&[Acl::new(Permissions::READ, "digest", "a:b")], Permissions::READ, &other));
+    }
+}

@@ -1,0 +1,341 @@
+//! What is answered here, from the tree as this server has it.
+
+use bytes::BytesMut;
+use docent::proto::jute::{put_buffer, put_count, put_string};
+use docent::proto::ops::ReadOp;
+use docent::proto::{
+    AddWatchMode, ClientInfo, Encode, MultiResult, ReplyHeader, Request, Response, SetWatches, WatcherEvent,
+};
+use docent::{ErrorCode, Permissions, Xid, Zxid};
+
+use super::access::{allows, mask_acl};
+use super::conn::Owed;
+use super::write::send_event;
+use super::{ConnId, Effects, Node};
+use crate::tree::NodeView;
+use crate::watch::{CatchUp, WatchKind, catch_up};
+
+/// A request that needs no place in the order of writes.
+#[derive(Clone, Debug)]
+pub(super) enum Local {
+    /// To be answered from the tree.
+    Request { owed: Owed, request: Request },
+    /// Answered once everything up to this transaction is applied; `None` until the leader has said which one.
+    Sync { owed: Owed, path: String, after: Option<Zxid> },
+    /// To be refused.
+    Refuse { owed: Owed, code: ErrorCode },
+}
+
+type Answer = Result<Response, ErrorCode>;
+
+/// Whether a prefix of paths stands for all of them: nothing or the root, with white space and control characters around
+/// it as Java trims them.
+fn is_all(prefix: &str) -> bool {
+    matches!(prefix.trim_matches(|c| c <= ' '), "" | "/")
+}
+
+impl Node {
+    /// Answers what is due on a connection, until a write or a commit has to come first.
+    pub(super) fn drain_lane(&mut self, id: ConnId, fx: &mut Effects) {
+        if self.is_serving_reads() {
+            self.drain_lane_now(id, fx);
+        }
+    }
+
+    /// As [`Node::drain_lane`], whether clients are served or not.
+    pub(super) fn drain_lane_now(&mut self, id: ConnId, fx: &mut Effects) {
+        while let Some(conn) = self.conns.get_mut(&id) {
+            let Some(local) = conn.lane.next_local() else { return };
+            match local {
+                Local::Sync { owed, path, after } => {
+                    if after.is_none_or(|after| self.tree.last_zxid() < after) {
+                        conn.lane.unget_local(Local::Sync { owed, path, after });
+                        if let Some(after) = after {
+                            self.waiting.entry(after).or_default().push(id);
+                        }
+                        return;
+                    }
+                    self.answer(id, owed, Ok(Response::Path(path)), fx);
+                }
+                Local::Refuse { owed, code } => self.refuse(id, owed, code, fx),
+                Local::Request { owed, request } => self.answer_request(id, owed, request, fx),
+            }
+        }
+    }
+
+    /// Lets those go on that waited for this transaction.
+    pub(super) fn serve_waiting(&mut self, applied: Zxid, fx: &mut Effects) {
+        while let Some(first) = self.waiting.first_entry() {
+            if *first.key() > applied {
+                return;
+            }
+            for id in first.remove() {
+                self.drain_lane(id, fx);
+            }
+        }
+    }
+
+    /// An operation that nobody knows ends the connection; a record that cannot be decoded does not.
+    fn refuse(&mut self, id: ConnId, owed: Owed, code: ErrorCode, fx: &mut Effects) {
+        if code == ErrorCode::UNIMPLEMENTED {
+            self.metrics.unknown_requests += 1;
+            fx.frame(id, 1, |out| {
+                ReplyHeader { xid: owed.xid, zxid: Zxid::NONE, error: code }.encode(out);
+            });
+            self.close(id, fx);
+        } else {
+            self.metrics.malformed_requests += u64::from(code == ErrorCode::MARSHALLING_ERROR);
+            self.answer(id, owed, Err(code), fx);
+        }
+    }
+
+    /// Answers a request that does not stand in line.
+    pub(super) fn answer_out_of_line(
+        &mut self,
+        id: ConnId,
+        xid: Xid,
+        error: ErrorCode,
+        fx: &mut Effects,
+        body: impl FnOnce(&mut BytesMut),
+    ) {
+        let bytes = fx.frame(id, 1, |out| {
+            ReplyHeader { xid, zxid: Zxid::ZERO, error }.encode(out);
+            body(out);
+        });
+        self.metrics.sent(bytes);
+    }
+
+    pub(super) fn answer(&mut self, id: ConnId, owed: Owed, answer: Answer, fx: &mut Effects) {
+        self.answer_with(id, owed, answer.as_ref().err().copied(), fx, |out| {
+            if let Ok(response) = &answer {
+                response.encode(out);
+            }
+        });
+    }
+
+    fn answer_with(
+        &mut self,
+        id: ConnId,
+        owed: Owed,
+        error: Option<ErrorCode>,
+        fx: &mut Effects,
+        body: impl FnOnce(&mut BytesMut),
+    ) {
+        let zxid = self.tree.last_zxid();
+        let bytes = fx.frame(id, 1, |out| {
+            ReplyHeader { xid: owed.xid, zxid, error: error.unwrap_or(ErrorCode::OK) }.encode(out);
+            body(out);
+        });
+        self.metrics.sent(bytes);
+        if let Some(conn) = self.conns.get_mut(&id) {
+            let latency = conn.stats.answered(owed, zxid, self.now.mono_ms, self.now.wall_ms);
+            self.metrics.read_latency.record(latency);
+        }
+    }
+
+    fn answer_request(&mut self, id: ConnId, owed: Owed, request: Request, fx: &mut Effects) {
+        match request {
+            Request::Ping => {
+                let owed = Owed { xid: Xid::PING, ..owed };
+                self.answer(id, owed, Ok(Response::Empty), fx);
+            }
+            Request::GetData { path, watch } => self.answer_data(id, owed, &path, watch, fx),
+            Request::GetChildren { path, watch } => self.answer_children(id, owed, &path, watch, false, fx),
+            Request::GetChildren2 { path, watch } => self.answer_children(id, owed, &path, watch, true, fx),
+            Request::SetWatches(watches) | Request::SetWatches2(watches) => {
+                self.set_watches(id, watches, fx);
+                self.answer(id, owed, Ok(Response::Empty), fx);
+            }
+            Request::Check { .. } => self.refuse(id, owed, ErrorCode::UNIMPLEMENTED, fx),
+            other => {
+                let answer = self.read(id, other);
+                self.answer(id, owed, answer, fx);
+            }
+        }
+    }
+
+    /// The reads whose answers are small.
+    fn read(&mut self, id: ConnId, request: Request) -> Answer {
+        match request {
+            Request::Exists { path, watch } => self.exists(id, &path, watch),
+            Request::GetAcl { path } => {
+                let identities = self.conns.get(&id).map_or(&[][..], |conn| &conn.identities);
+                let node = self.readable(id, &path, Permissions::READ | Permissions::ADMIN)?;
+                let acl = if self.config.rules.skip_acl {
+                    node.acl().to_vec()
+                } else {
+                    mask_acl(node.acl(), identities)
+                };
+                Ok(Response::Acl { acl, stat: node.stat() })
+            }
+            Request::GetEphemerals { prefix } => {
+                let session = self.conns.get(&id).and_then(|conn| conn.session()).unwrap_or_default();
+                let mut paths = self.tree.ephemerals(session);
+                let all = is_all(&prefix);
+                paths.retain(|path| all || path.starts_with(&prefix));
+                Ok(Response::Names(paths))
+            }
+            Request::GetAllChildrenNumber { path } => {
+                self.readable(id, &path, Permissions::READ)?;
+                let count = self.tree.descendants(&path).ok_or(ErrorCode::NO_NODE)?;
+                Ok(Response::Number(i32::try_from(count).unwrap_or(i32::MAX)))
+            }
+            Request::AddWatch { path, mode } => {
+                let kind = match mode {
+                    AddWatchMode::Persistent => WatchKind::Persistent,
+                    AddWatchMode::PersistentRecursive => WatchKind::Recursive,
+                };
+                self.watches.add(id, &path, kind);
+                Ok(Response::Number(0))
+            }
+            Request::CheckWatches { path, kind } => {
+                if self.watches.has(id, &path, kind) {
+                    Ok(Response::Empty)
+                } else {
+                    Err(ErrorCode::NO_WATCHER)
+                }
+            }
+            Request::RemoveWatches { path, kind } => {
+                if self.watches.remove(id, &path, kind) {
+                    Ok(Response::Empty)
+                } else {
+                    Err(ErrorCode::NO_WATCHER)
+                }
+            }
+            Request::WhoAmI => Ok(Response::Identities(self.who_am_i(id))),
+            Request::MultiRead(ops) => {
+                Ok(Response::Multi(ops.into_iter().map(|op| self.multi_read_one(id, &op)).collect()))
+            }
+            _ => Err(ErrorCode::UNIMPLEMENTED),
+        }
+    }
+
+    /// Newest first, as people look for what they just proved.
+    fn who_am_i(&self, id: ConnId) -> Vec<ClientInfo> {
+        let identities = self.conns.get(&id).map_or(&[][..], |conn| &conn.identities);
+        identities
+            .iter()
+            .rev()
+            .map(|identity| ClientInfo { scheme: identity.scheme.clone(), user: identity.user().to_owned() })
+            .collect()
+    }
+
+    fn readable(&self, id: ConnId, path: &str, wanted: Permissions) -> Result<NodeView<'_>, ErrorCode> {
+        let node = self.tree.node(path).ok_or(ErrorCode::NO_NODE)?;
+        let identities = self.conns.get(&id).map_or(&[][..], |conn| &conn.identities);
+        if self.config.rules.skip_acl || allows(node.acl(), wanted, identities) {
+            Ok(node)
+        } else {
+            Err(ErrorCode::NO_AUTH)
+        }
+    }
+
+    fn exists(&mut self, id: ConnId, path: &str, watch: bool) -> Answer {
+        if path.contains('\0') {
+            return Err(ErrorCode::BAD_ARGUMENTS);
+        }
+        let found = self.readable(id, path, Permissions::READ).map(|node| node.stat());
+        if watch && found != Err(ErrorCode::NO_AUTH) {
+            self.watches.add(id, path, WatchKind::Data);
+        }
+        found.map(Response::Stat)
+    }
+
+    fn answer_data(&mut self, id: ConnId, owed: Owed, path: &str, watch: bool, fx: &mut Effects) {
+        let zxid = self.tree.last_zxid();
+        let node = match self.readable(id, path, Permissions::READ) {
+            Ok(node) => node,
+            Err(code) => return self.answer(id, owed, Err(code), fx),
+        };
+        let bytes = fx.frame(id, 1, |out| {
+            ReplyHeader { xid: owed.xid, zxid, error: ErrorCode::OK }.encode(out);
+            put_buffer(out, node.data());
+            node.stat().encode(out);
+        });
+        if watch {
+            self.watches.add(id, path, WatchKind::Data);
+        }
+        self.count_read(id, owed, zxid, bytes);
+    }
+
+    fn answer_children(
+        &mut self,
+        id: ConnId,
+        owed: Owed,
+        path: &str,
+        watch: bool,
+        with_stat: bool,
+        fx: &mut Effects,
+    ) {
+        let zxid = self.tree.last_zxid();
+        let node = match self.readable(id, path, Permissions::READ) {
+            Ok(node) => node,
+            Err(code) => return self.answer(id, owed, Err(code), fx),
+        };
+        let bytes = fx.frame(id, 1, |out| {
+            ReplyHeader { xid: owed.xid, zxid, error: ErrorCode::OK }.encode(out);
+            put_count(out, node.num_children());
+            for name in node.children() {
+                put_string(out, name);
+            }
+            if with_stat {
+                node.stat().encode(out);
+            }
+        });
+        if watch {
+            self.watches.add(id, path, WatchKind::Child);
+        }
+        self.count_read(id, owed, zxid, bytes);
+    }
+
+    fn count_read(&mut self, id: ConnId, owed: Owed, zxid: Zxid, bytes: usize) {
+        self.metrics.sent(bytes);
+        if let Some(conn) = self.conns.get_mut(&id) {
+            let latency = conn.stats.answered(owed, zxid, self.now.mono_ms, self.now.wall_ms);
+            self.metrics.read_latency.record(latency);
+        }
+    }
+
+    /// Each read of a multi-read stands alone.
+    fn multi_read_one(&self, id: ConnId, op: &ReadOp) -> MultiResult {
+        let (ReadOp::GetData { path } | ReadOp::GetChildren { path }) = op else {
+            return MultiResult::Error(ErrorCode::MARSHALLING_ERROR);
+        };
+        match self.readable(id, path, Permissions::READ) {
+            Err(code) => MultiResult::Error(code),
+            Ok(node) => match op {
+                ReadOp::GetChildren { .. } => {
+                    MultiResult::GetChildren { names: node.children().map(str::to_owned).collect() }
+                }
+                _ => MultiResult::GetData {
+                    data: node.data().map(bytes::Bytes::copy_from_slice),
+                    stat: node.stat(),
+                },
+            },
+        }
+    }
+
+    /// Sets the watches of a client that has reconnected; what they missed is told before the answer.
+    fn set_watches(&mut self, id: ConnId, watches: SetWatches, fx: &mut Effects) {
+        let CatchUp { events, watches } = catch_up(&self.tree, watches);
+        for (kind, path) in watches {
+            self.watches.add(id, &path, kind);
+        }
+        for (event, path) in events {
+            self.metrics.packets_sent += 1;
+            // No one transaction can be named for what was missed.
+            send_event(id, Zxid::NONE, &WatcherEvent::new(event, path), fx);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_prefix_of_nothing_stands_for_all() {
+        for all in ["", "/", " ", "/\u{1}", "\n/ "] {
+            assert!(super::is_all(all), "{all:?}");
+        }
+        assert!(!super::is_all("/a") && !super::is_all("/\u{a0}"));
+    }
+}

@@ -1,0 +1,233 @@
+//! The sending side of a connection, shared by the node's loop and the connection's own task.
+//!
+//! The loop writes straight to the socket; only what the socket does not take waits here for the task. So a usual
+//! answer costs one system call and wakes nobody. What may wait is bounded: a client that does not read is cut off.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::{Buf, BytesMut};
+use hashbrown::HashMap;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+use crate::limits::{OUTBOX_BYTES_MAX, REQUESTS_PER_CONNECTION_MAX};
+use crate::node::ConnId;
+
+/// What waits for the socket.
+#[derive(Debug, Default)]
+struct Outbox {
+    bytes: BytesMut,
+    /// The task is writing; the loop only adds.
+    task_writes: bool,
+}
+
+/// A connection as the node's loop sees it.
+#[derive(Debug)]
+pub(crate) struct Link {
+    stream: TcpStream,
+    outbox: Mutex<Outbox>,
+    unanswered: AtomicUsize,
+    /// The handshake is done: requests may be read.
+    accepted: AtomicBool,
+    /// Close when everything is sent.
+    closing: AtomicBool,
+    /// Close now.
+    broken: AtomicBool,
+    /// Wakes the task.
+    wake: Notify,
+}
+
+/// How a write went.
+enum Wrote {
+    All,
+    Some,
+    Broken,
+}
+
+impl Link {
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        Link {
+            stream,
+            outbox: Mutex::default(),
+            unanswered: AtomicUsize::new(0),
+            accepted: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
+            wake: Notify::new(),
+        }
+    }
+
+    pub(super) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    fn outbox(&self) -> std::sync::MutexGuard<'_, Outbox> {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds bytes; [`Link::flush`] sends them.
+    pub(crate) fn add(&self, bytes: &[u8], answers: u32) {
+        self.outbox().bytes.extend_from_slice(bytes);
+        if answers > 0 {
+            let before = self.unanswered.fetch_sub(answers as usize, Ordering::Relaxed);
+            if before >= REQUESTS_PER_CONNECTION_MAX {
+                self.wake.notify_one();
+            }
+        }
+    }
+
+    /// Sends what waits, as far as the socket takes it. What is left goes out from the connection's task.
+    pub(crate) fn flush(&self) {
+        let mut outbox = self.outbox();
+        if outbox.task_writes {
+            if outbox.bytes.len() > OUTBOX_BYTES_MAX {
+                tracing::warn!(
+                    bytes = outbox.bytes.len(),
+                    "a client does not read its answers and is cut off"
+                );
+                drop(outbox);
+                self.cut();
+            }
+            return;
+        }
+        match write(&self.stream, &mut outbox.bytes) {
+            Wrote::All if self.closing.load(Ordering::Acquire) => self.wake.notify_one(),
+            Wrote::All => {}
+            Wrote::Some => {
+                outbox.task_writes = true;
+                self.wake.notify_one();
+            }
+            Wrote::Broken => {
+                drop(outbox);
+                self.cut();
+            }
+        }
+    }
+
+    /// The task's part of sending. Answers whether everything is sent.
+    pub(super) fn flush_from_task(&self) -> bool {
+        let mut outbox = self.outbox();
+        match write(&self.stream, &mut outbox.bytes) {
+            Wrote::All => {
+                outbox.task_writes = false;
+                true
+            }
+            Wrote::Some => {
+                outbox.task_writes = true;
+                false
+            }
+            Wrote::Broken => {
+                self.broken.store(true, Ordering::Release);
+                true
+            }
+        }
+    }
+
+    /// Whether the task has to write.
+    pub(super) fn has_waiting_bytes(&self) -> bool {
+        !self.outbox().bytes.is_empty()
+    }
+
+    /// The handshake is done.
+    pub(crate) fn accept(&self) {
+        self.accepted.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    pub(super) fn is_accepted(&self) -> bool {
+        self.accepted.load(Ordering::Acquire)
+    }
+
+    /// Closes once everything is sent.
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// Closes now.
+    pub(crate) fn cut(&self) {
+        self.broken.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
+    }
+
+    /// Counts requests that were read. Answers whether more may be read.
+    pub(super) fn count_requests(&self, count: usize) {
+        self.unanswered.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(super) fn may_read(&self) -> bool {
+        self.unanswered.load(Ordering::Relaxed) < REQUESTS_PER_CONNECTION_MAX
+    }
+
+    pub(super) async fn woken(&self) {
+        self.wake.notified().await;
+    }
+}
+
+fn write(stream: &TcpStream, bytes: &mut BytesMut) -> Wrote {
+    while !bytes.is_empty() {
+        match stream.try_write(bytes) {
+            Ok(0) => return Wrote::Broken,
+            Ok(count) => bytes.advance(count),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Wrote::Some,
+            Err(_) => return Wrote::Broken,
+        }
+    }
+    // An idle connection keeps no buffer.
+    *bytes = BytesMut::new();
+    Wrote::All
+}
+
+/// All links, and those that have something to send after this turn.
+#[derive(Debug, Default)]
+pub(crate) struct Links {
+    all: HashMap<ConnId, Arc<Link>, foldhash::fast::FixedState>,
+    dirty: Vec<Arc<Link>>,
+    last: Option<(ConnId, Arc<Link>)>,
+}
+
+impl Links {
+    pub(crate) fn insert(&mut self, conn: ConnId, link: Arc<Link>) {
+        self.all.insert(conn, link);
+    }
+
+    pub(crate) fn remove(&mut self, conn: ConnId) -> Option<Arc<Link>> {
+        self.last = None;
+        self.all.remove(&conn)
+    }
+
+    pub(crate) fn get(&self, conn: ConnId) -> Option<&Arc<Link>> {
+        self.all.get(&conn)
+    }
+
+    /// Adds bytes for a connection; they leave with [`Links::flush`].
+    pub(crate) fn add(&mut self, conn: ConnId, bytes: &[u8], answers: u32) {
+        let Some(link) = self.all.get(&conn) else { return };
+        link.add(bytes, answers);
+        if self.last.as_ref().is_none_or(|(last, _)| *last != conn) {
+            self.last = Some((conn, Arc::clone(link)));
+            self.dirty.push(Arc::clone(link));
+        }
+    }
+
+    /// Sends to everybody who has something to get.
+    pub(crate) fn flush(&mut self) {
+        self.last = None;
+        for link in self.dirty.drain(..) {
+            link.flush();
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Link>> {
+        self.all.values()
+    }
+}

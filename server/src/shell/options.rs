@@ -1,0 +1,84 @@
+//! From a configuration to what a start needs.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::ensemble::Membership;
+use super::facts::Facts;
+use super::start::Options;
+use crate::config::{Compression as Named, Config};
+use crate::limits::Sizes;
+use crate::net::PortLimits;
+use crate::node::{NodeConfig, Rules};
+use crate::storage::{Compression, LogOptions, RecoverOptions, WriterOptions};
+use crate::zab::PeerId;
+
+/// Connections that the kernel holds until we accept them, where the configuration does not say.
+const DEFAULT_BACKLOG: u32 = 1_024;
+
+impl Options {
+    /// What this configuration asks for. `listen` is where clients connect, names looked up; `membership` is this
+    /// server's place in its ensemble, if it has one.
+    pub(crate) fn of(config: &Config, listen: SocketAddr, membership: Option<Membership>) -> Self {
+        let storage = &config.storage;
+        Options {
+            data_dir: config.data_dir.clone(),
+            data_log_dir: (config.data_log_dir != config.data_dir).then(|| config.data_log_dir.clone()),
+            listen,
+            backlog: config.client.listen_backlog.unwrap_or(DEFAULT_BACKLOG),
+            port: PortLimits {
+                per_address: config.client.per_address_max.unwrap_or(0) as usize,
+                total: config.client.connections_max.unwrap_or(0) as usize,
+                max_frame: config.limits.request_bytes_max as usize,
+                keep_alive: config.client.tcp_keep_alive,
+            },
+            node: node_config(config, membership.as_ref()),
+            writer: WriterOptions {
+                log: LogOptions {
+                    prealloc_bytes: storage.pre_alloc_kib << 10,
+                    size_limit_bytes: storage.log_size_limit_kib.map(|kib| kib << 10),
+                    force_sync: storage.force_sync,
+                    ..LogOptions::default()
+                },
+                compression: match storage.compression {
+                    Named::None => Compression::None,
+                    Named::Gzip => Compression::Gzip,
+                    Named::Snappy => Compression::Snappy,
+                },
+                ..WriterOptions::default()
+            },
+            recover: RecoverOptions {
+                trust_empty_snapshot: storage.trust_empty_snapshot,
+                ..RecoverOptions::default()
+            },
+            purge: config.purge.interval.map(|every: Duration| (every, config.purge.retain as usize)),
+            facts: Facts::of(config, membership.as_ref()),
+            membership,
+        }
+    }
+}
+
+fn node_config(config: &Config, membership: Option<&Membership>) -> NodeConfig {
+    NodeConfig {
+        me: membership.map_or(PeerId(0), |membership| membership.roster.me),
+        ensemble: membership.map(|membership| membership.node.clone()),
+        tick_ms: config.timing.tick_ms.into(),
+        min_session_timeout_ms: config.timing.min_session_ms,
+        max_session_timeout_ms: config.timing.max_session_ms,
+        rules: Rules {
+            skip_acl: config.access.skip_acl,
+            extended_types: config.nodes.extended_types,
+            enforce_quota: config.nodes.enforce_quota,
+            reconfig: config.ensemble.reconfig_enabled,
+        },
+        super_digest: config.access.super_digest.clone(),
+        enforced_schemes: config.access.enforced_schemes.clone(),
+        digest: config.storage.digest,
+        snap_count: config.storage.snap_count.into(),
+        snap_bytes: config.storage.snap_size_limit_kib.map_or(u64::MAX / 2, |kib| kib << 10),
+        sweep_interval_ms: config.nodes.sweep_interval_ms as i64,
+        sweep_max: config.nodes.swept_per_minute_max as usize,
+        seed: fastrand::u64(..),
+        sizes: Sizes::default(),
+    }
+}

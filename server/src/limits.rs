@@ -64,12 +64,13 @@ pub const EVENTS_PER_TURN_MAX: usize = 4_096;
 /// Orders that may wait for the disk beyond what connections can have in flight.
 pub const DISK_QUEUE_MAX: usize = 65_536;
 
-/// Milliseconds between the pings of a leader to learners that understand [`QUICK_SILENCE_MS`].
+/// Milliseconds between the pings of a leader to learners that leave it after [`LEADER_SILENCE_MS`].
 pub const QUICK_PING_MS: i64 = 50;
 
-/// Milliseconds of silence after which a learner leaves a leader that pings every [`QUICK_PING_MS`]. Five pings: a
-/// machine that is too busy to send one of them in that time serves nobody well either.
-pub const QUICK_SILENCE_MS: i64 = 250;
+/// Milliseconds of silence after which a learner leaves a leader that pings every [`QUICK_PING_MS`], unless
+/// `leaderSilenceMs` says otherwise. Five pings: a machine that is too busy to send one of them in that time serves
+/// nobody well either.
+pub const LEADER_SILENCE_MS: u32 = 250;
 
 /// Bytes of messages that may wait to be sent on one quorum link. A learner that lets more pile up is left behind; it
 /// comes back and is brought level from the log.

@@ -40,8 +40,8 @@ const STOP_SECONDS: i32 = 20;
 const CLIENT_PORT: u16 = 2181;
 /// Silence is noticed after two seconds, and no session ends because a machine is slow. The ports for other servers listen
 /// everywhere: a container that comes back to its network may have another address.
-const LINES: &str = "tickTime=400\ninitLimit=10\nsyncLimit=5\nmaxSessionTimeout=60000\ndataDir=/data\nclientPort=2181\n\
-                     maxClientCnxns=0\n4lw.commands.whitelist=*\nquorumListenOnAllIPs=true\n";
+const LINES: &str = "tickTime=400\ninitLimit=10\nsyncLimit=5\nleaderSilenceMs=2000\nmaxSessionTimeout=60000\n\
+                     dataDir=/data\nclientPort=2181\nmaxClientCnxns=0\n4lw.commands.whitelist=*\nquorumListenOnAllIPs=true\n";
 
 /// A container of the image, and where the host finds it.
 #[derive(Debug)]

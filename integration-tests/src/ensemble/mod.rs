@@ -31,8 +31,9 @@ const POLL: Duration = Duration::from_millis(10);
 const START_TRIES: usize = 3;
 
 /// The lines that every member has. A session may be long, whatever the tick is: no session of a test may end because a
-/// machine was slow.
-const LINES: [&str; 4] = ["tickTime=400", "initLimit=10", "syncLimit=5", "maxSessionTimeout=60000"];
+/// machine was slow; nor may members leave a leader for that, of whatever make.
+const LINES: [&str; 5] =
+    ["tickTime=400", "initLimit=10", "syncLimit=5", "leaderSilenceMs=2000", "maxSessionTimeout=60000"];
 
 /// JVMs of members start faster without the second compiler, and tell how they bring followers up to date.
 const JVM: [&str; 5] = [

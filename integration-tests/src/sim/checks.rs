@@ -145,7 +145,7 @@ impl Checks {
         // A learner may go on answering for as long as it takes to miss its leader, and a pause makes that longer.
         let early_ms = match (plan.servers, plan.has(Fault::Pause)) {
             (1, _) => 0,
-            (_, false) => plan.sync_limit_ms + 2 * plan.tick_ms + 300,
+            (_, false) => plan.sync_limit_ms.max(plan.silence_ms) + 2 * plan.tick_ms + 300,
             (_, true) => i64::from(i32::MAX),
         };
         Checks {

@@ -163,6 +163,8 @@ pub struct Plan {
     pub init_limit_ms: i64,
     /// `syncLimit`, milliseconds.
     pub sync_limit_ms: i64,
+    /// `leaderSilenceMs`.
+    pub silence_ms: i64,
     /// What clients ask for as session timeout, milliseconds.
     pub session_ms: i32,
     /// Transactions between snapshots.
@@ -222,6 +224,7 @@ impl Plan {
             tick_ms,
             init_limit_ms: tick_ms * chance.i64(5..=10),
             sync_limit_ms: tick_ms * chance.i64(3..=5),
+            silence_ms: [250, 250, 250, 1_000][self::chance(seed, "silence").usize(..4)],
             session_ms: chance.i32(1_000..=4_000),
             snap_count: [6, 20, 60, 100_000][chance.usize(..4)],
             segment_bytes: [400, 4_000, 1_000_000][chance.usize(..3)],

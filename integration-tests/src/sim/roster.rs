@@ -46,6 +46,7 @@ impl Plan {
             voters_min: self.voters_min,
             init_limit_ms: self.init_limit_ms,
             sync_limit_ms: self.sync_limit_ms,
+            silence_ms: self.silence_ms,
             leader_serves: true,
             leaderless_grace_ms: self.tick_ms,
             read_only_after_ms: None,

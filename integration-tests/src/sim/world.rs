@@ -323,7 +323,7 @@ impl World {
     /// connection is of no use, and some.
     fn healing_bound_us(&self) -> Time {
         let ms = 10_000
-            + 4 * (self.plan.init_limit_ms + self.plan.sync_limit_ms)
+            + 4 * (self.plan.init_limit_ms + self.plan.sync_limit_ms + self.plan.silence_ms)
             + 2 * i64::from(self.longest_session_ms());
         ms * 1_000
     }

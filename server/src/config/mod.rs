@@ -30,6 +30,7 @@ pub use keys::{Key, Support, find, known_keys, nearest};
 pub use members::{Ensemble, HostPort, Member, MemberError, PeerAddress, Role, ServerId};
 pub use myid::MyIdError;
 
+use crate::limits::LEADER_SILENCE_MS;
 use crate::node::four_letter::Whitelist;
 
 /// Everything that an operator can set and that this server has a type for.
@@ -89,6 +90,8 @@ pub struct Timing {
     pub init_limit: Option<u32>,
     /// `syncLimit`, in ticks; set in every ensemble.
     pub sync_limit: Option<u32>,
+    /// `leaderSilenceMs`: milliseconds without a word after which a follower leaves a leader, where both are Docent's.
+    pub leader_silence_ms: u32,
 }
 
 /// The log and the snapshots.
@@ -212,6 +215,7 @@ impl Config {
                 max_session_ms: 20 * 3000,
                 init_limit: None,
                 sync_limit: None,
+                leader_silence_ms: LEADER_SILENCE_MS,
             },
             storage: StorageOptions {
                 snap_count: 100_000,

@@ -15,10 +15,13 @@ use super::{
     Access, ClientPort, Compression, Config, ConfigError, NodeOptions, Purge, Reason, RequestLimits,
     SessionOptions, StorageOptions, Timing, Warning,
 };
+use crate::limits::QUICK_PING_MS;
 use crate::node::four_letter::{FourLetterWord, Whitelist};
 
 /// Positive Java integers.
 const POSITIVE: RangeInclusive<i64> = 1..=i32::MAX as i64;
+/// A follower must miss more than one ping before it may leave.
+const SILENCE: RangeInclusive<i64> = 2 * QUICK_PING_MS..=i32::MAX as i64;
 /// Java integers for which -1 stands for "none".
 const FROM_MINUS_ONE: RangeInclusive<i64> = -1..=i32::MAX as i64;
 /// Java integers that may be zero.
@@ -207,6 +210,7 @@ impl<'a> Reader<'a> {
             max_session_ms: max,
             init_limit: self.number("initLimit", POSITIVE)?.and_then(ticks),
             sync_limit: self.number("syncLimit", POSITIVE)?.and_then(ticks),
+            leader_silence_ms: self.number_or("leaderSilenceMs", SILENCE, defaults.leader_silence_ms)?,
         })
     }
 

@@ -61,7 +61,7 @@ fn every_honoured_key_arrives_in_its_field() {
     let config = with(
         "dataLogDir=/l\nclientPort=0\nclientPortAddress=localhost\nclientPortListenBacklog=7\nmaxClientCnxns=0\n\
          maxCnxns=8\nclientTcpKeepAlive=TRUE\ntickTime=100\nminSessionTimeout=11\nmaxSessionTimeout=-1\ninitLimit=3\n\
-         syncLimit=4\nsnapCount=9\nsnapSizeLimitInKb=-1\ntxnLogSizeLimitInKb=12\npreAllocSize=64\nforceSync=no\n\
+         syncLimit=4\nleaderSilenceMs=900\nsnapCount=9\nsnapSizeLimitInKb=-1\ntxnLogSizeLimitInKb=12\npreAllocSize=64\nforceSync=no\n\
          flushDelay=2\nmaxBatchSize=13\nfsync.warningthresholdms=20\nsnapshot.compression.method=gz\n\
          snapshot.trust.empty=true\ndigest.enabled=false\nautopurge.snapRetainCount=5\nautopurge.purgeInterval=90m\n\
          globalOutstandingLimit=14\njute.maxbuffer=0x400000\nskipACL=yes\n\
@@ -84,6 +84,7 @@ fn every_honoured_key_arrives_in_its_field() {
         max_session_ms: 2000,
         init_limit: Some(3),
         sync_limit: Some(4),
+        leader_silence_ms: 900,
     };
     assert_eq!((config.timing, config.data_log_dir), (timing, PathBuf::from("/l")));
     let storage = StorageOptions {

@@ -38,6 +38,7 @@ pub(super) const KEYS: &[Key] = &[
     honoured("tickTime", "3000", "the unit of the other times, in ms"),
     honoured("initLimit", "required in an ensemble", "ticks a follower may take to connect and be brought level"),
     honoured("syncLimit", "required in an ensemble", "ticks a follower may be behind"),
+    honoured("leaderSilenceMs", "250", "ms without a word after which a follower leaves a leader, where both are Docent's; at least 100 (Apache: syncLimit alone)"),
     other("connectToLearnerMasterLimit", "initLimit", "ticks a learner tries to connect", not_yet("initLimit")),
     honoured("minSessionTimeout", "2 ticks", "shortest session timeout that is granted, in ms; -1 is the default"),
     honoured("maxSessionTimeout", "20 ticks", "longest session timeout that is granted, in ms; -1 is the default"),

@@ -18,6 +18,7 @@ impl fmt::Display for Config {
         out.push("maxSessionTimeout", self.timing.max_session_ms);
         optional(&mut out, "initLimit", self.timing.init_limit);
         optional(&mut out, "syncLimit", self.timing.sync_limit);
+        out.push("leaderSilenceMs", self.timing.leader_silence_ms);
         storage(&mut out, &self.storage);
         out.push("autopurge.snapRetainCount", self.purge.retain);
         match self.purge.interval {

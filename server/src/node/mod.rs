@@ -66,6 +66,8 @@ pub struct EnsembleConfig {
     pub init_limit_ms: i64,
     /// `syncLimit` in milliseconds: how long a peer may be silent.
     pub sync_limit_ms: i64,
+    /// `leaderSilenceMs`: how long a leader may be silent where it and its learner are both of this make.
+    pub silence_ms: i64,
     /// Whether the leader serves clients (`leaderServes`).
     pub leader_serves: bool,
     /// Milliseconds without a leader after which clients are sent away to find another server.
@@ -130,6 +132,7 @@ impl NodeConfig {
             tick_ms: self.tick_ms,
             init_limit_ms: ensemble.map_or(0, |ensemble| ensemble.init_limit_ms),
             sync_limit_ms: ensemble.map_or(0, |ensemble| ensemble.sync_limit_ms),
+            silence_ms: ensemble.map_or(0, |ensemble| ensemble.silence_ms),
             seed: self.seed,
             reading: self.rules.reconfig.then(reconfig::reading),
             sizes: self.sizes,

@@ -72,6 +72,7 @@ impl Membership {
                 voters_min: if ensemble.standalone_enabled { 2 } else { 1 },
                 init_limit_ms: i64::from(init_limit) * tick_ms,
                 sync_limit_ms: i64::from(sync_limit) * tick_ms,
+                silence_ms: i64::from(config.timing.leader_silence_ms),
                 leader_serves: ensemble.leader_serves,
                 leaderless_grace_ms: LEADERLESS_GRACE_MS,
                 read_only_after_ms: config.sessions.read_only_mode.then(|| tick_ms.max(READ_ONLY_AFTER_MS)),

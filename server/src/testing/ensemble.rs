@@ -71,6 +71,7 @@ impl TestEnsemble {
             quick_ticks(config);
             // Ten and two seconds: machines that run many tests at once are slow at times.
             (config.timing.init_limit, config.timing.sync_limit) = (Some(50), Some(10));
+            config.timing.leader_silence_ms = 2_000;
             change(config);
             servers.push(TestServer::start_from(blueprint, Arc::clone(&folder)).await?);
         }

@@ -31,6 +31,8 @@ pub struct ReplicaConfig {
     pub init_limit_ms: i64,
     /// How long a peer may be silent.
     pub sync_limit_ms: i64,
+    /// How long a leader of ours may be silent to a learner of ours.
+    pub silence_ms: i64,
     /// What chance is made of.
     pub seed: u64,
     /// How new configurations are found; `None` where the ensemble cannot be changed while it runs.

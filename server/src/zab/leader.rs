@@ -28,7 +28,7 @@ use self::commit::Eras;
 use self::rounds::Rounds;
 use super::context::{Context, Flow};
 use super::{Capability, Epochs, FromLearner, LinkId, Message, Output, PeerId, Turn};
-use crate::limits::{DISCOVERY_MS, QUICK_PING_MS, QUICK_SILENCE_MS};
+use crate::limits::{DISCOVERY_MS, QUICK_PING_MS};
 
 /// Where the leader stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -512,7 +512,7 @@ impl Leading {
         let late = |learner: &Learner| {
             let patience = match (learner.stage, learner.capability) {
                 // Twice what it grants us: it shall be the first to give up.
-                (Stage::Live { acked: true }, Some(_)) => 2 * QUICK_SILENCE_MS,
+                (Stage::Live { acked: true }, Some(_)) => 2 * limits.silence_ms,
                 (Stage::Live { acked: true }, None) => limits.sync_limit_ms,
                 _ => limits.init_limit_ms,
             };

@@ -18,7 +18,6 @@ use docent::Zxid;
 
 use super::context::{Context, Flow};
 use super::{Capability, Epochs, FromLeader, LinkId, Message, Output, PeerId, Turn};
-use crate::limits::QUICK_SILENCE_MS;
 
 /// Milliseconds between two attempts to reach a leader that does not answer yet.
 const DIAL_AGAIN_MS: i64 = 50;
@@ -379,7 +378,7 @@ impl Learning {
     fn patience_ends(&self, limits: &super::ReplicaConfig) -> i64 {
         match (self.phase, self.capability) {
             (Phase::Dialing { .. }, _) => self.since_ms + limits.init_limit_ms,
-            (Phase::Adopted | Phase::Settling | Phase::Active, Some(_)) => self.heard_ms + QUICK_SILENCE_MS,
+            (Phase::Adopted | Phase::Settling | Phase::Active, Some(_)) => self.heard_ms + limits.silence_ms,
             (Phase::Active, None) => self.heard_ms + limits.sync_limit_ms,
             _ => self.heard_ms + limits.init_limit_ms,
         }

@@ -80,7 +80,7 @@ pub struct Notification {
 pub struct Capability {
     /// The version of what follows from it; now 1. From 1 on: a leader pings every
     /// [`QUICK_PING_MS`](crate::limits::QUICK_PING_MS), a learner leaves a leader that is silent for
-    /// [`QUICK_SILENCE_MS`](crate::limits::QUICK_SILENCE_MS), and one `Ack` stands for all before it.
+    /// [`LEADER_SILENCE_MS`](crate::limits::LEADER_SILENCE_MS), and one `Ack` stands for all before it.
     pub version: u8,
     /// A learner needs the whole state, whatever its log says: it cannot go back to where a leader wants its log cut.
     pub whole: bool,

@@ -542,7 +542,7 @@ impl Replica {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::Sizes;
+    use crate::limits::{LEADER_SILENCE_MS, Sizes};
 
     fn config(me: u64) -> ReplicaConfig {
         ReplicaConfig {
@@ -550,6 +550,7 @@ mod tests {
             tick_ms: 2_000,
             init_limit_ms: 20_000,
             sync_limit_ms: 10_000,
+            silence_ms: i64::from(LEADER_SILENCE_MS),
             seed: 1,
             reading: None,
             sizes: Sizes::default(),

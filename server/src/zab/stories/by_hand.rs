@@ -6,7 +6,7 @@ use bytes::Bytes;
 use docent::Zxid;
 
 use super::net::zxid;
-use crate::limits::Sizes;
+use crate::limits::{LEADER_SILENCE_MS, Sizes};
 use crate::zab::{
     Capability, Epochs, LinkId, LogShape, Members, Message, Notification, Output, PeerId, Quorum, Replica,
     ReplicaConfig, Standing, Vote,
@@ -38,6 +38,7 @@ impl Learner {
             tick_ms: 2_000,
             init_limit_ms: 20_000,
             sync_limit_ms: 10_000,
+            silence_ms: i64::from(LEADER_SILENCE_MS),
             seed: 1,
             sizes: Sizes::default(),
             reading: None,

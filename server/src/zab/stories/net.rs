@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use docent::Zxid;
 
-use crate::limits::Sizes;
+use crate::limits::{LEADER_SILENCE_MS, Sizes};
 use crate::zab::{
     Epochs, FromLeader, LinkId, LogShape, Members, Message, Notification, Output, PeerId, Quorum, Reading,
     Replica, ReplicaConfig, Role, Turn,
@@ -121,6 +121,7 @@ fn replica(
         tick_ms: 2_000,
         init_limit_ms: 20_000,
         sync_limit_ms: 10_000,
+        silence_ms: i64::from(LEADER_SILENCE_MS),
         seed: me.0,
         reading,
         sizes,

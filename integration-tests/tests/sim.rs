@@ -131,6 +131,13 @@ const WHOLE: &[Whole] = &[
         &[],
         "a leader died before anybody had written down the version that it gave the members, and the next gave its own",
     ),
+    (
+        9_119_237,
+        None,
+        1_500,
+        &[],
+        "a server that was being asked in had the longest log, and a voter that had not heard of it elected nobody for ever",
+    ),
 ];
 
 /// A run that holds all rules, or a panic with its story.

@@ -88,6 +88,9 @@ pub const HISTORY_BYTES_MAX: usize = 16 << 20;
 /// The longest configuration text in a notification, bytes, and the longest notification, as in Apache.
 pub const NOTIFICATION_BYTES_MAX: usize = 512 << 10;
 
+/// Bytes of a notification beside the members, at most.
+pub const NOTIFICATION_HEAD_BYTES: usize = 64;
+
 /// Milliseconds in which a quorum must call a server that believes it is elected. Apache's followers call after 200 ms,
 /// again after 100 ms, and so on; ours at once. Whoever waits longer has most likely decided too early, and in that time
 /// keeps its vote from those who decided otherwise.

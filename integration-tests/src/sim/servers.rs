@@ -576,7 +576,7 @@ impl World {
             Effect::SnapshotPiece(piece) => self.order_snapshot(life, SnapJob::Piece(piece)),
             Effect::SnapshotEnd { digest } => self.order_snapshot(life, SnapJob::End(digest)),
             Effect::Notify { to, notification } => self.notify(life, to, notification),
-            Effect::Dial(peer) => self.dial(life, peer),
+            Effect::Dial { peer, hearsay } => self.dial(life, peer, hearsay.as_ref()),
             Effect::Send { link, message } => return self.send(life, link, message),
             Effect::AskRoom(link) => self.ask_room(life, link),
             Effect::Hangup(link) => {

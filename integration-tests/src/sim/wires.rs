@@ -10,6 +10,7 @@ use docent_server::zab::{LinkId, Message, Notification, PeerId};
 
 use super::checks::Violation;
 use super::incidents::is_injected;
+use super::members::Roll;
 use super::network::{Life, pair};
 use super::plan::Fault;
 use super::servers::Input;
@@ -139,17 +140,18 @@ impl World {
 
     // ---- quorum links ----
 
-    pub(super) fn dial(&mut self, life: Life, peer: PeerId) {
+    pub(super) fn dial(&mut self, life: Life, peer: PeerId, hearsay: Option<&Bytes>) {
+        let named = hearsay.and_then(Roll::parse).is_some_and(|roll| roll.members.contains_key(&peer));
         let delay = self.distance(life.peer, peer) + self.distance(peer, life.peer);
-        self.at(delay, Happening::Called { caller: life, peer });
+        self.at(delay, Happening::Called { caller: life, peer, named });
     }
 
     /// The call is answered, if somebody is there.
-    pub(super) fn called(&mut self, caller: Life, peer: PeerId) {
+    pub(super) fn called(&mut self, caller: Life, peer: PeerId, named: bool) {
         if self.living(caller).is_none() {
             return;
         }
-        let open = self.net.is_open(caller.peer, peer) && self.calls(caller.peer, peer);
+        let open = self.net.is_open(caller.peer, peer) && (named || self.calls(caller.peer, peer));
         let answered = self.alive(peer).filter(|_| open);
         let link = answered.map(|called| self.net.open(caller, called).1);
         self.give(caller, Event::Dialed { peer, link });

@@ -44,8 +44,8 @@ pub(super) enum Happening {
     Wire { wire: u64, side: usize },
     /// An end of a link hears that it is gone.
     WireLost { life: Life, link: LinkId },
-    /// A call is answered.
-    Called { caller: Life, peer: PeerId },
+    /// A call is answered. The caller may know the peer from hearsay alone.
+    Called { caller: Life, peer: PeerId, named: bool },
     /// An election channel delivers.
     Notice { from: PeerId, to: PeerId },
     /// An election connection is tried.
@@ -278,8 +278,8 @@ impl World {
                 self.wire_lost(life, link);
                 Ok(())
             }
-            Happening::Called { caller, peer } => {
-                self.called(caller, peer);
+            Happening::Called { caller, peer, named } => {
+                self.called(caller, peer, named);
                 Ok(())
             }
             Happening::Notice { from, to } => {

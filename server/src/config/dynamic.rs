@@ -13,11 +13,8 @@ use thiserror::Error;
 
 use super::members::{self, Ensemble, HostPort, Member, MemberError, PeerAddress, Role, ServerId};
 use super::properties::{MalformedEscape, Properties};
-use crate::limits::NOTIFICATION_BYTES_MAX;
+use crate::limits::{NOTIFICATION_BYTES_MAX, NOTIFICATION_HEAD_BYTES};
 use crate::zab::{Members, PeerId, Quorum, QuorumError};
-
-/// Bytes of a notification beside the members.
-const NOTIFICATION_HEAD_BYTES: usize = 64;
 
 /// Client addresses that stand for every address of a machine: several servers may have them.
 const WILDCARDS: [&str; 2] = ["0.0.0.0", "::"];

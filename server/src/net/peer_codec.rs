@@ -11,6 +11,7 @@ mod quorum;
 #[cfg(test)]
 mod tests;
 
+use bytes::Bytes;
 use docent::proto::jute::DecodeError;
 
 use crate::zab::Capability;
@@ -25,6 +26,9 @@ const MAGIC: [u8; 4] = *b"DCNT";
 
 /// In the byte behind the version, if there is one: [`Capability::whole`].
 const WHOLE: u8 = 1;
+
+/// In the same byte of a notification: the rest of it is the text of a configuration that is under way.
+const UNDER_WAY: u8 = 2;
 
 /// Why bytes of a peer make no sense. The connection they came on is of no further use.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -78,12 +82,28 @@ fn capability(trailing: &[u8]) -> Option<Capability> {
     said.first().map(|version| Capability { version: *version, whole })
 }
 
-fn put_capability(out: &mut impl bytes::BufMut, capability: Option<Capability>) {
-    if let Some(Capability { version, whole }) = capability {
-        out.put_slice(&MAGIC);
-        out.put_u8(version);
-        if whole {
-            out.put_u8(WHOLE);
+/// The configuration's text behind a capability, if one is there.
+fn under_way(mut trailing: Bytes) -> Bytes {
+    let flags = MAGIC.len() + 1;
+    match trailing.get(flags) {
+        Some(given) if trailing.starts_with(&MAGIC) && given & UNDER_WAY != 0 => {
+            trailing.split_off(flags + 1)
         }
+        _ => Bytes::new(),
+    }
+}
+
+fn put_capability(out: &mut impl bytes::BufMut, capability: Option<Capability>) {
+    put_capability_and(out, capability, &[]);
+}
+
+fn put_capability_and(out: &mut impl bytes::BufMut, capability: Option<Capability>, under_way: &[u8]) {
+    let Some(Capability { version, whole }) = capability else { return };
+    out.put_slice(&MAGIC);
+    out.put_u8(version);
+    let flags = if whole { WHOLE } else { 0 } | if under_way.is_empty() { 0 } else { UNDER_WAY };
+    if flags != 0 {
+        out.put_u8(flags);
+        out.put_slice(under_way);
     }
 }

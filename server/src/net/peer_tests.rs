@@ -144,7 +144,8 @@ fn notification(round: i64) -> Notification {
     let vote = Some(Vote { epoch: 1, zxid: Zxid(5), leader: PeerId(1) });
     let config = Bytes::from_static(b"version=0");
     let capability = Some(Capability::OURS);
-    Notification { standing: Standing::Looking, vote, round, format: 2, config, capability }
+    let under_way = Bytes::new();
+    Notification { standing: Standing::Looking, vote, round, format: 2, config, capability, under_way }
 }
 
 fn frame(round: i64) -> BytesMut {
@@ -314,7 +315,7 @@ fn info(peer: u64) -> Message {
 /// A learner 1 and a leader 2 with a link between them, number 1 at both ends, after the first message.
 async fn linked(town: &mut Town) -> (Fake, Fake) {
     let (mut learner, mut leader) = (town.start(1), town.start(2));
-    learner.port.dial(PeerId(2));
+    learner.port.dial(PeerId(2), None);
     learner.until("Dialed { peer: PeerId(2), link: Some(LinkId(1)) }").await;
     learner.send(1, info(1));
     leader.until(&format!("1: {:?}", info(1))).await;
@@ -347,7 +348,7 @@ async fn a_peer_that_cannot_be_reached_and_one_that_nobody_knows_are_answered_al
     drop(town.by_hand(2));
     let mut learner = town.start(1);
     for peer in [2, 9] {
-        learner.port.dial(PeerId(peer));
+        learner.port.dial(PeerId(peer), None);
         learner.until(&format!("Dialed {{ peer: PeerId({peer}), link: None }}")).await;
     }
 }
@@ -438,7 +439,7 @@ async fn links_that_say_nothing_are_bounded_and_do_not_keep_a_learner_out_for_ev
     let mut link = 0;
     loop {
         // The places of those that have gone come free one after the other: a bounded wait for the first of them.
-        learner.port.dial(PeerId(2));
+        learner.port.dial(PeerId(2), None);
         link += 1;
         learner.until(&format!("Dialed {{ peer: PeerId(2), link: Some(LinkId({link})) }}")).await;
         learner.send(link, info(1));

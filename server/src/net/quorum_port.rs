@@ -24,6 +24,7 @@ use super::PeerInput;
 use super::peer_codec::{SNAPSHOT_SIGNATURE, Speaker, next_message};
 use super::peer_link::PeerLink;
 use super::roster::{PeerPort, Roster, connect};
+use crate::config::PeerAddress;
 use crate::limits::{
     PEER_CONNECT_MS, PEER_FAREWELL_MS, PEER_LINKS_MAX, PEER_SILENT_LINKS_MAX, PEER_SNAPSHOT_CHUNKS_MAX,
     READ_CHUNK_BYTES,
@@ -141,11 +142,15 @@ impl QuorumPort {
         *self.shared.roster.write().unwrap_or_else(PoisonError::into_inner) = roster;
     }
 
-    /// Opens a link to a member, once, and says how it went.
-    pub(crate) fn dial(&self, peer: PeerId) {
+    /// Opens a link to a member, once, and says how it went. To a server that is no member yet it needs to be told where.
+    pub(crate) fn dial(&self, peer: PeerId, named: Option<Vec<PeerAddress>>) {
         let shared = Arc::clone(&self.shared);
         self.shared.spawn(async move {
-            let targets = shared.targets(peer);
+            let mut targets = shared.targets(peer);
+            if targets.is_empty() {
+                let named = named.into_iter().flatten();
+                targets.extend(named.map(|address| (address.host, address.quorum_port)));
+            }
             let limit = Duration::from_millis(PEER_CONNECT_MS as u64).min(shared.first_message);
             let Some(stream) = connect(&targets, limit).await else {
                 // When the loop is gone nobody waits for the answer.

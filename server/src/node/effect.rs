@@ -59,7 +59,12 @@ pub enum Effect {
         notification: Notification,
     },
     /// Open a quorum link to this peer, once, and say how it went with [`Event::Dialed`](super::Event::Dialed).
-    Dial(PeerId),
+    Dial {
+        /// Whom.
+        peer: PeerId,
+        /// The text of a configuration that says where it is, if none that counts here names it.
+        hearsay: Option<Bytes>,
+    },
     /// Send a message on a quorum link. On a link that is gone it goes nowhere.
     Send {
         /// The link.

@@ -170,7 +170,7 @@ impl Node {
             Output::Notify(ballot) => {
                 fx.push(Effect::Notify { to: ballot.to, notification: ballot.notification });
             }
-            Output::Dial(peer) => fx.push(Effect::Dial(peer)),
+            Output::Dial { peer, hearsay } => fx.push(Effect::Dial { peer, hearsay }),
             Output::AskRoom(link) => fx.push(Effect::AskRoom(link)),
             Output::Hangup(link) => fx.push(Effect::Hangup(link)),
             Output::ReadLog { link, after } => {

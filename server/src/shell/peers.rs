@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use docent::Zxid;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
@@ -11,10 +12,11 @@ use super::ensemble::reach;
 use super::facts::Facts;
 use super::log_source::LogSource;
 use super::members_file::MembersFile;
+use crate::config::Dynamic;
 use crate::net::{Elections, PeerInput, PeerLinks, QuorumPort, Roster};
 use crate::node::Event;
 use crate::storage::Errand;
-use crate::zab::{LinkId, Members};
+use crate::zab::{LinkId, Members, PeerId};
 
 /// The other servers, as the loop sees them.
 pub(super) struct Peers {
@@ -40,6 +42,14 @@ impl Peers {
             // When the loop is gone nobody waits for the answer.
             let _ = inputs.blocking_send(PeerInput::Event(Event::LogRead { link, after, records }));
         });
+    }
+
+    /// Opens a quorum link to a member, or to whom this text of a configuration names.
+    pub(super) fn dial(&self, peer: PeerId, hearsay: Option<&Bytes>) {
+        // What cannot be read names nobody, and then nobody is reached.
+        let named =
+            hearsay.and_then(|text| Dynamic::parse(text).unwrap_or_default().addresses().remove(&peer));
+        self.port.dial(peer, named);
     }
 
     /// Reaches everybody whom the two configurations name. Answers what is to be done on the disk.

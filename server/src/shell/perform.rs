@@ -121,7 +121,7 @@ impl Outside {
         let Some(peers) = &mut self.peers else { return };
         match effect {
             Effect::Notify { to, notification } => peers.elections.notify(to, &notification),
-            Effect::Dial(peer) => peers.port.dial(peer),
+            Effect::Dial { peer, hearsay } => peers.dial(peer, hearsay.as_ref()),
             Effect::Send { link, message } => peers.links.send(link, &message),
             Effect::AskRoom(link) => peers.links.ask_room(link),
             Effect::Hangup(link) => peers.links.hang_up(link),
@@ -143,7 +143,7 @@ impl Outside {
                 Effect::Truncate { order, after, reload: _ } => self.truncate(order, after)?,
                 effect @ (Effect::ReadLog { .. }
                 | Effect::Notify { .. }
-                | Effect::Dial(_)
+                | Effect::Dial { .. }
                 | Effect::Send { .. }
                 | Effect::AskRoom(_)
                 | Effect::Hangup(_)) => self.perform_for_peers(effect),

@@ -105,7 +105,7 @@ async fn linked(folder: &TempDir) -> (End, End) {
         }
     });
     let (mut learner, mut leader) = (ends.next().unwrap(), ends.next().unwrap());
-    learner.port.dial(PeerId(2));
+    learner.port.dial(PeerId(2), None);
     learner.link().await;
     let info = Message::FollowerInfo {
         peer: PeerId(1),

@@ -76,7 +76,7 @@ async fn stage(folder: &Path) -> Stage {
         inputs: inputs_in,
         tasks,
     };
-    peers.port.dial(PeerId(1));
+    peers.port.dial(PeerId(1), None);
     let (peer, _) = listener.accept().await.unwrap();
     let Some(opened @ PeerInput::Opened(_)) = inputs.recv().await else { panic!("the link comes first") };
     let (orders_in, orders) = mpsc::channel(16);

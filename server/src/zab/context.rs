@@ -68,6 +68,10 @@ impl Context<'_> {
         self.out.push(Output::Send { link, message });
     }
 
+    pub(super) fn dial(&mut self, peer: PeerId) {
+        self.out.push(Output::Dial { peer, hearsay: self.configs.hearsay_of(peer) });
+    }
+
     /// Everything up to here is committed.
     pub(super) fn commit(&mut self, upto: Zxid) {
         self.ledger.release(upto);

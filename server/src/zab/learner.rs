@@ -82,7 +82,7 @@ pub struct Learning {
 impl Learning {
     /// Somebody else is elected.
     pub(super) fn begin(cx: &mut Context<'_>, leader: PeerId) -> Self {
-        cx.out.push(Output::Dial(leader));
+        cx.dial(leader);
         Learning {
             leader,
             observer: cx.configs.observes(cx.config.me),
@@ -367,7 +367,7 @@ impl Learning {
         {
             self.dials += 1;
             self.phase = Phase::Dialing { again_ms: None };
-            cx.out.push(Output::Dial(self.leader));
+            cx.dial(self.leader);
         }
         if cx.now_ms >= self.patience_ends(cx.config) {
             return Flow::Resign("the leader is silent");

@@ -81,12 +81,15 @@ pub(super) struct Configs {
     seen: Vec<Members>,
     /// What decides now: all of them together. Text and version are those of the first.
     joint: Members,
+    /// One that is under way in the log of another member, and not in ours. It decides nothing here; but whom it names may
+    /// come to lead.
+    heard: Option<Members>,
 }
 
 impl Configs {
     pub(super) fn new(committed: Members, seen: Option<Members>) -> Self {
         let seen = seen.into_iter().filter(|seen| seen.version > committed.version).collect();
-        let mut configs = Configs { joint: committed.clone(), committed, seen };
+        let mut configs = Configs { joint: committed.clone(), committed, seen, heard: None };
         configs.join();
         configs
     }
@@ -104,6 +107,27 @@ impl Configs {
     /// The latest one that is under way.
     pub(super) fn seen(&self) -> Option<&Members> {
         self.seen.last()
+    }
+
+    /// Another member has this one in its log. Answers whether it is news.
+    pub(super) fn hear(&mut self, members: Members) -> bool {
+        let known = self.heard.as_ref().unwrap_or(self.latest()).version.max(self.latest().version);
+        let is_new = members.version > known;
+        if is_new {
+            self.heard = Some(members);
+        }
+        is_new
+    }
+
+    /// What others had under way when we looked the last time may be nothing by now.
+    pub(super) fn forget_heard(&mut self) {
+        self.heard = None;
+    }
+
+    /// The text of a configuration that names this server, where those that count do not.
+    pub(super) fn hearsay_of(&self, peer: PeerId) -> Option<Bytes> {
+        let heard = self.heard.as_ref().filter(|_| !self.joint.contains(peer))?;
+        heard.contains(peer).then(|| heard.text.clone())
     }
 
     /// The latest one, committed or not.

@@ -72,6 +72,9 @@ pub struct Notification {
     pub config: Bytes,
     /// What the sender can do beyond Apache's protocol.
     pub capability: Option<Capability>,
+    /// The text of the configuration that the sender has in its log and does not know to be committed; empty if there is
+    /// none. It is said where Apache's servers do not read, and only beside a capability.
+    pub under_way: Bytes,
 }
 
 /// What a server can do beyond Apache's protocol. It is said in bytes that Apache's servers do not read, and used only

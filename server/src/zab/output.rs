@@ -12,7 +12,12 @@ pub enum Output {
     /// Send a notification on the election channel.
     Notify(Ballot),
     /// Open a quorum link to this peer.
-    Dial(PeerId),
+    Dial {
+        /// Whom.
+        peer: PeerId,
+        /// The text of a configuration that says where it is, if no configuration that counts here names it.
+        hearsay: Option<Bytes>,
+    },
     /// Send a message on a quorum link.
     Send {
         /// The link.

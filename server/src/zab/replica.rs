@@ -152,11 +152,17 @@ impl Replica {
             // Whoever elected us has given up. Without it there may be no quorum, and the new round will tell.
             self.look(now_ms, "a voter looks for a leader again", out);
         }
+        let waits_for_it = |learning: &Learning| learning.leader() == from && !learning.is_active();
+        if newer && matches!(&self.role, Role::Learning(learning) if waits_for_it(learning)) {
+            // It has heard of somebody better, and will never answer.
+            self.look(now_ms, "who should lead looks for a leader again", out);
+        }
         self.maybe_adopt(now_ms, from, told, out);
+        self.maybe_hear(from, told);
         self.maybe_show_the_way(from, told, out);
         let mut ballots = Vec::new();
         let elected = self.election.on_notification(now_ms, from, told, self.configs.joint(), &mut ballots);
-        out.extend(ballots.into_iter().map(Output::Notify));
+        self.say(ballots, out);
         self.maybe_take_role(now_ms, elected, out);
     }
 
@@ -164,7 +170,7 @@ impl Replica {
     pub fn on_election_link(&mut self, now_ms: i64, peer: PeerId, up: bool, out: &mut Vec<Output>) {
         let mut ballots: Vec<Ballot> = Vec::new();
         let elected = self.election.on_link(now_ms, peer, up, self.configs.joint(), &mut ballots);
-        out.extend(ballots.into_iter().map(Output::Notify));
+        self.say(ballots, out);
         self.maybe_take_role(now_ms, elected, out);
     }
 
@@ -247,9 +253,10 @@ impl Replica {
             zxid: self.ledger.last(),
             leader: self.config.me,
         });
+        self.configs.forget_heard();
         let mut ballots = Vec::new();
         let elected = self.election.look(now_ms, own, self.configs.joint(), &mut ballots);
-        out.extend(ballots.into_iter().map(Output::Notify));
+        self.say(ballots, out);
         self.maybe_take_role(now_ms, elected, out);
     }
 
@@ -452,7 +459,7 @@ impl Replica {
         });
         let mut ballots = Vec::new();
         let elected = self.election.on_tick(now_ms, self.configs.joint(), &mut ballots);
-        out.extend(ballots.into_iter().map(Output::Notify));
+        self.say(ballots, out);
         self.maybe_take_role(now_ms, elected, out);
     }
 

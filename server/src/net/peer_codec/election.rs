@@ -14,7 +14,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use docent::Zxid;
 use docent::proto::jute::put_buffer;
 
-use super::{CodecError, capability, put_capability};
+use super::{CodecError, capability, put_capability_and, under_way};
 use crate::limits::ELECTION_ADDRESS_BYTES_MAX;
 use crate::zab::{Notification, PeerId, Standing, Vote};
 
@@ -86,7 +86,7 @@ impl InitialMessage {
 
 /// Appends a notification, without the length that stands in front of it on a connection.
 pub(crate) fn put_notification(out: &mut BytesMut, notification: &Notification) {
-    let Notification { standing, vote, round, config, capability, format: _ } = notification;
+    let Notification { standing, vote, round, config, capability, under_way, format: _ } = notification;
     out.put_i32(match standing {
         Standing::Looking => 0,
         Standing::Following => 1,
@@ -103,7 +103,7 @@ pub(crate) fn put_notification(out: &mut BytesMut, notification: &Notification) 
     out.put_i64(epoch);
     out.put_i32(FORMAT);
     put_buffer(out, Some(config));
-    put_capability(out, *capability);
+    put_capability_and(out, *capability, under_way);
 }
 
 /// Reads a notification.
@@ -130,7 +130,7 @@ pub(crate) fn read_notification(mut bytes: Bytes) -> Result<Notification, CodecE
         WITHOUT_EPOCH | WITH_FORMAT => 0,
         _ => bytes.try_get_i32().map_err(short)?,
     };
-    let (config, capability) = match format {
+    let (config, capability, under_way) = match format {
         2.. => {
             let claimed = bytes.try_get_i32().map_err(short)?;
             let claimed = usize::try_from(claimed).map_err(|_| CodecError::Unknown {
@@ -140,10 +140,10 @@ pub(crate) fn read_notification(mut bytes: Bytes) -> Result<Notification, CodecE
             if claimed > bytes.len() {
                 return Err(CodecError::Short { what: "a notification", len });
             }
-            (bytes.split_to(claimed), capability(&bytes))
+            (bytes.split_to(claimed), capability(&bytes), under_way(bytes))
         }
-        _ => (Bytes::new(), None),
+        _ => (Bytes::new(), None, Bytes::new()),
     };
     let vote = (leader != i64::MIN).then_some(Vote { epoch, zxid, leader: PeerId(leader as u64) });
-    Ok(Notification { standing, vote, round, format, config, capability })
+    Ok(Notification { standing, vote, round, format, config, capability, under_way })
 }

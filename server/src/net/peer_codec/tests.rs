@@ -120,6 +120,7 @@ fn votes_are_what_was_written_next_to_their_bytes() {
         format: 2,
         config: Bytes::from_static(b"x"),
         capability: None,
+        under_way: Bytes::new(),
     };
     assert_eq!(notification, expected);
 }
@@ -156,6 +157,7 @@ fn who_has_no_vote_writes_the_smallest_number_for_it() {
         format: 2,
         config: Bytes::new(),
         capability: Some(Capability::OURS),
+        under_way: Bytes::new(),
     };
     let mut out = BytesMut::new();
     put_notification(&mut out, &notification);
@@ -339,11 +341,13 @@ proptest! {
         round in any::<i64>(),
         config in payload(),
         capability in capable(),
+        under_way in payload(),
     ) {
+        let under_way = if capability.is_some() { under_way } else { Bytes::new() };
         let standing =
             [Standing::Looking, Standing::Following, Standing::Leading, Standing::Observing][standing];
         let vote = vote.map(|(epoch, zxid, leader)| Vote { epoch, zxid, leader: PeerId(leader) });
-        let notification = Notification { standing, vote, round, format: 2, config, capability };
+        let notification = Notification { standing, vote, round, format: 2, config, capability, under_way };
         let mut out = BytesMut::new();
         put_notification(&mut out, &notification);
         prop_assert_eq!(read_notification(out.freeze()), Ok(notification));

@@ -35,10 +35,12 @@ impl Heard {
 
 /// Whether `new` is the better vote: it names somebody who may lead, with the longer history. A server of weight 0
 /// votes for itself until it hears of anybody else. Among equal histories, while a change of the members is under way, it
-/// is one whom the old configuration names, too: whoever has slept through the change knows no other and votes for none.
-pub(super) fn better(new: Vote, old: Vote, quorum: &Quorum) -> bool {
+/// is one whom the old configuration names, too: whoever has slept through the change may have heard of no other. The
+/// `strangers` may lead although the quorum does not know them.
+pub(super) fn better(new: Vote, old: Vote, quorum: &Quorum, strangers: &BTreeSet<PeerId>) -> bool {
+    let may_lead = |vote: Vote| quorum.has_weight(vote.leader) || strangers.contains(&vote.leader);
     let rank = |vote: Vote| (vote.epoch, vote.zxid, quorum.is_settled_voter(vote.leader), vote.leader);
-    quorum.has_weight(new.leader) && (!quorum.has_weight(old.leader) || rank(new) > rank(old))
+    may_lead(new) && (!may_lead(old) || rank(new) > rank(old))
 }
 
 /// Who supports this vote in this round. Where both votes are cast in an election that still goes on, all of them must be

@@ -32,7 +32,15 @@ pub(super) fn vote(epoch: i64, zxid: i64, leader: u64) -> Vote {
 
 /// A notification as Apache's servers send it.
 pub(super) fn says(standing: Standing, vote: impl Into<Option<Vote>>, round: i64) -> Notification {
-    Notification { standing, vote: vote.into(), round, format: 2, config: Bytes::new(), capability: None }
+    Notification {
+        standing,
+        vote: vote.into(),
+        round,
+        format: 2,
+        config: Bytes::new(),
+        capability: None,
+        under_way: Bytes::new(),
+    }
 }
 
 /// One server under test, in the middle of its ensemble. All channels stand and have been used, unless a test says

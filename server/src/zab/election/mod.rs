@@ -23,7 +23,8 @@
 //! * votes are forgotten when the channel to their sender breaks; it says them again on the next;
 //! * observers are told the result without asking again;
 //! * votes for a leader count together with those whose epoch it has replaced;
-//! * a server that looks does not take up the lead because others follow what it was before it restarted.
+//! * a server that looks does not take up the lead because others follow what it was before it restarted;
+//! * while the members change, votes count for whom another member's log makes a voter: see [`Election::hear_of`].
 //!
 //! Left out: Apache's "oracle" of two servers, and formats without an epoch (before ZooKeeper 3.4).
 
@@ -86,6 +87,8 @@ pub struct Election {
     channels: BTreeMap<PeerId, bool>,
     /// Whom not to wait for.
     suspects: BTreeSet<PeerId>,
+    /// Who may lead although the configurations that count here do not name them: see [`Election::hear_of`].
+    strangers: BTreeSet<PeerId>,
     /// The last answer to each peer that was given one.
     answers: BTreeMap<PeerId, Answer>,
     chance: fastrand::Rng,
@@ -121,6 +124,7 @@ impl Election {
             search: None,
             channels: BTreeMap::new(),
             suspects: BTreeSet::new(),
+            strangers: BTreeSet::new(),
             answers: BTreeMap::new(),
             chance: fastrand::Rng::with_seed(seed),
         }
@@ -144,6 +148,7 @@ impl Election {
         self.channels.retain(|peer, _| members.contains(*peer));
         self.suspects.retain(|peer| members.contains(*peer));
         self.answers.clear();
+        self.strangers.clear();
         self.round = self.round.saturating_add(1);
         self.standing = Standing::Looking;
         self.vote = own;
@@ -178,7 +183,7 @@ impl Election {
         // What comes from a peer proves that its channel stands, even where nobody has said so yet.
         let maybe_old = self.channels.insert(from, true) != Some(true);
         self.maybe_second(now_ms, from, notification, members, out);
-        if !members.quorum.is_voter(from) {
+        if !self.is_candidate(from, members) {
             // Between servers without a vote answers would have no end, and tell nothing.
             if members.quorum.is_voter(self.me) {
                 self.answer(now_ms, from, notification, members, out);
@@ -186,7 +191,7 @@ impl Election {
             return None;
         }
         let heard =
-            Heard::new(notification, maybe_old).filter(|heard| members.quorum.is_voter(heard.vote.leader));
+            Heard::new(notification, maybe_old).filter(|heard| self.is_candidate(heard.vote.leader, members));
         match (self.search.is_some(), notification.standing, heard) {
             (true, Standing::Looking, _) if notification.round < self.round => {
                 self.on_late_vote(now_ms, from, notification, members, out)
@@ -240,6 +245,13 @@ impl Election {
         if peer != self.me {
             self.suspects.insert(peer);
         }
+    }
+
+    /// A change of the members is under way that another member has in its log and we have not. Whom it makes voters may
+    /// have the longest log, and nobody else is elected then; so their votes, and votes for them, are listened to. They
+    /// are not counted: that needs the change itself. Forgotten when the next election begins.
+    pub fn hear_of(&mut self, strangers: impl IntoIterator<Item = PeerId>) {
+        self.strangers = strangers.into_iter().filter(|peer| *peer != self.me).collect();
     }
 
     /// Time has passed.
@@ -340,13 +352,13 @@ impl Election {
         self.round = heard.round;
         // In a new round the candidates are ours and this one; what we took over in the old round is not known to stand.
         let mine = if later { own } else { vote };
-        let best = if better(heard.vote, mine, quorum) { heard.vote } else { mine };
+        let best = if better(heard.vote, mine, quorum, &self.strangers) { heard.vote } else { mine };
         let before = self.search.as_mut().and_then(|search| search.votes.insert(from, heard));
         // What we said before may have come while it still had a leader, and then it did not count.
         let is_first = before.is_none_or(|before| before.round != heard.round);
         if later || best != vote {
             self.propose(now_ms, best, members, out);
-        } else if is_first || better(vote, heard.vote, quorum) {
+        } else if is_first || better(vote, heard.vote, quorum, &self.strangers) {
             // Apache leaves it to its timer to tell the peer, which can take 200 ms.
             self.answer(now_ms, from, notification, members, out);
         }
@@ -399,9 +411,10 @@ impl Election {
         let (vote, round, counts) = (self.vote, self.round, self.counts());
         let search = self.search.as_mut()?;
         let vote = vote.filter(|_| counts)?;
+        let may_lead = members.quorum.has_weight(vote.leader) || self.strangers.contains(&vote.leader);
         let mut agreeing = count::supporters(&search.votes, vote, round);
         agreeing.insert(self.me);
-        if !members.quorum.is_quorum(&agreeing) || !members.quorum.has_weight(vote.leader) {
+        if !members.quorum.is_quorum(&agreeing) || !may_lead {
             search.decide_at_ms = None;
             return None;
         }
@@ -435,6 +448,11 @@ impl Election {
             asked.filter(|peer| !members.quorum.is_voter(*peer)).map(|peer| self.ballot(peer, members)),
         );
         Elected { vote, round: self.round }
+    }
+
+    /// Whether this server may be voted for.
+    fn is_candidate(&self, peer: PeerId, members: &Members) -> bool {
+        members.quorum.is_voter(peer) || self.strangers.contains(&peer)
     }
 
     /// Whether our own vote counts.

@@ -1,5 +1,7 @@
 //! Telling others: everybody, or who has asked.
 
+use bytes::Bytes;
+
 use super::super::{Capability, Members, Notification, PeerId, Standing, Vote};
 use super::{Ballot, Election};
 use crate::limits::{
@@ -28,9 +30,10 @@ impl Election {
         self.broadcast(now_ms, members, out);
     }
 
-    /// Tells every other voter what we vote for.
+    /// Tells every other voter what we vote for, and who may lead without being one.
     pub(super) fn broadcast(&mut self, now_ms: i64, members: &Members, out: &mut Vec<Ballot>) {
-        let others = members.quorum.voters().filter(|peer| *peer != self.me);
+        let strangers = self.strangers.iter().copied().filter(|peer| !members.quorum.is_voter(*peer));
+        let others = members.quorum.voters().chain(strangers).filter(|peer| *peer != self.me);
         out.extend(others.map(|peer| self.ballot(peer, members)));
         if let Some(search) = &mut self.search {
             let max = if search.own.is_some() { ELECTION_RESEND_MAX_MS } else { OBSERVER_RESEND_MAX_MS };
@@ -114,6 +117,7 @@ impl Election {
             format: 2,
             config: members.text.clone(),
             capability: Some(Capability::OURS),
+            under_way: Bytes::new(),
         };
         Ballot { to, notification }
     }

@@ -1,7 +1,8 @@
-//! Who knows a later configuration tells it, and who looks for a leader takes it over.
+//! Who knows a later configuration tells it, and who looks for a leader takes it over, or takes note of it.
 
-use super::super::{Notification, Output, PeerId, Role, Standing};
+use super::super::{Ballot, Notification, Output, PeerId, Role, Standing};
 use super::Replica;
+use crate::limits::{NOTIFICATION_BYTES_MAX, NOTIFICATION_HEAD_BYTES};
 
 impl Replica {
     /// A server that looks for a leader takes over a configuration that another one knows to be committed: it may have
@@ -30,6 +31,34 @@ impl Replica {
         }
     }
 
+    /// A member has a configuration in its log that we have not, and does not know it to be committed. If whom it names has
+    /// a longer log than all of us, only such a one can be elected, and not without us: who slept through the change would
+    /// wait for it for ever, and so would the others.
+    pub(super) fn maybe_hear(&mut self, from: PeerId, told: &Notification) {
+        let (Role::Looking, Some(reading)) = (&self.role, self.config.reading) else { return };
+        if told.under_way.is_empty() || !self.started || !self.configs.joint().contains(from) {
+            return;
+        }
+        let Some(members) = (reading.of_text)(&told.under_way) else { return };
+        let voters: Vec<PeerId> =
+            members.quorum.voters().filter(|peer| members.quorum.has_weight(*peer)).collect();
+        if self.configs.hear(members) {
+            self.election.hear_of(voters);
+        }
+    }
+
+    /// Sends what the election says, and with it what we have in our log and do not know to be committed.
+    pub(super) fn say(&self, ballots: impl IntoIterator<Item = Ballot>, out: &mut Vec<Output>) {
+        let under_way = self.configs.seen().map(|seen| seen.text.clone()).unwrap_or_default();
+        out.extend(ballots.into_iter().map(|mut ballot| {
+            let said = &mut ballot.notification;
+            if NOTIFICATION_HEAD_BYTES + said.config.len() + under_way.len() <= NOTIFICATION_BYTES_MAX {
+                said.under_way = under_way.clone();
+            }
+            Output::Notify(ballot)
+        }));
+    }
+
     /// Neither we nor the one that looks have a vote, and we know a later configuration than it does: all whom its own one
     /// names may have left like us, so that nobody else could tell it who belongs to the ensemble now.
     pub(super) fn maybe_show_the_way(&mut self, from: PeerId, told: &Notification, out: &mut Vec<Output>) {
@@ -47,7 +76,7 @@ impl Replica {
         }
         let knows = (reading.of_text)(&told.config).map_or(i64::MAX, |members| members.version);
         if knows < self.configs.committed().version && from != self.config.me {
-            out.push(Output::Notify(self.election.ballot(from, joint)));
+            self.say([self.election.ballot(from, joint)], out);
         }
     }
 }

@@ -93,6 +93,7 @@ impl Learner {
             format: 2,
             config: Bytes::new(),
             capability: None,
+            under_way: Bytes::new(),
         };
         let said = [(PeerId(2), told(Standing::Following)), (LEADER, told(Standing::Leading))];
         let mut dialed = false;
@@ -101,7 +102,7 @@ impl Learner {
             for (peer, notification) in &said {
                 let out =
                     self.act(|replica, now, out| replica.on_notification(now, *peer, notification, out));
-                dialed |= out.contains(&Output::Dial(LEADER));
+                dialed |= out.contains(&Output::Dial { peer: LEADER, hearsay: None });
             }
         }
         assert!(dialed, "it calls the leader");

@@ -103,6 +103,30 @@ fn the_old_quorum_is_needed_as_well() {
     assert_eq!(net.committed(3), zxid(1, 2));
 }
 
+/// A server that is being asked in has the longest log: without the vote of the one that slept through the change nobody
+/// is elected, and that one has never heard of the newcomer.
+#[test]
+fn who_slept_through_a_change_votes_for_whom_it_adds() {
+    let mut net = Net::changeable(3, &[1, 2], &[]);
+    net.start(&[1, 2, 3]);
+    assert_eq!(net.elect(), 2);
+    net.wait(1_000);
+    net.kill(1);
+    // It leads on for a while.
+    let change = net.change(2, &[1, 2, 3], &[]);
+    net.hold_disk(2, true);
+    let last = net.write(2);
+    assert_eq!((change, last, net.log(3)), (zxid(1, 1), zxid(1, 2), vec![(1, 1), (1, 2)]));
+    net.kill(2);
+    net.hold_disk(2, false);
+    assert_eq!(net.log(2), [(1, 1)], "the newcomer alone has the last write");
+    net.start(&[1, 2]);
+    assert_eq!(net.elect(), 3);
+    net.wait(1_000);
+    assert_eq!((net.committed(1), net.version(1)), (last, change));
+    assert!(net.serves(1) && net.serves(2));
+}
+
 /// The leader dies with a configuration that only the new quorum has. The old quorum must not begin an epoch without it
 /// in which the new one begins another.
 #[test]

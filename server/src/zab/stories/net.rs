@@ -275,7 +275,7 @@ impl Net {
                 Output::Notify(ballot) => {
                     self.flying.push_back(Flying::Ballot(me, ballot.to, ballot.notification));
                 }
-                Output::Dial(peer) => self.dial(me, peer),
+                Output::Dial { peer, hearsay } => self.dial(me, peer, hearsay.as_ref()),
                 Output::Send { link, message } => self.send(me, link, message),
                 Output::AskRoom(link) if self.full => self.waiting.push((me, link)),
                 Output::AskRoom(link) => self.act(me, |replica, now, out| replica.on_room(now, link, out)),
@@ -326,7 +326,10 @@ impl Net {
         }
     }
 
-    fn dial(&mut self, me: PeerId, peer: PeerId) {
+    fn dial(&mut self, me: PeerId, peer: PeerId, hearsay: Option<&Bytes>) {
+        let named = hearsay.and_then(members_of_text).is_some_and(|members| members.contains(peer));
+        let known = self.servers[&me].replica.members_that_count().contains(peer);
+        assert!(known || named, "{me:?} does not know where {peer:?} is");
         let reached = self.servers[&peer].up && !self.cut.contains(&(me, peer));
         let link = reached.then(|| {
             self.next_link += 1;

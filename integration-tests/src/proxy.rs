@@ -1,7 +1,8 @@
 //! A TCP proxy that does to connections what networks do: cut them, refuse them, and stop one direction without
 //! closing anything. It knows the frames of the client protocol, so it can also lose one particular reply.
 //!
-//! A stalled direction holds the bytes back and delivers them when it is let go, as TCP does after a partition.
+//! A stalled direction holds the bytes back and delivers them when it is let go, as TCP does after a partition. What is
+//! sent after a cut is delivered to nobody, although the cut itself takes a moment.
 //! Everything that a test sets holds for connections of now and for later ones.
 
 use std::net::SocketAddr;
@@ -43,6 +44,8 @@ pub struct Counts {
     pub open: usize,
     /// Frames from clients, handshakes included.
     pub requests: usize,
+    /// Of these, what clients send by the clock: pings, and the syncs that prove a lease.
+    pub heartbeats: usize,
     /// Frames to clients, handshakes and events included.
     pub replies: usize,
     /// Replies and requests that were swallowed.
@@ -55,6 +58,7 @@ struct Counters {
     refused: AtomicUsize,
     open: AtomicUsize,
     requests: AtomicUsize,
+    heartbeats: AtomicUsize,
     replies: AtomicUsize,
     swallowed: AtomicUsize,
 }
@@ -65,6 +69,8 @@ struct Faults {
     refuse: bool,
     stall_up: bool,
     stall_down: bool,
+    /// Requests of this operation, and what is behind them, go no further.
+    hold: Option<OpCode>,
     /// How often the connections have been cut.
     cuts: usize,
 }
@@ -149,6 +155,11 @@ impl Proxy {
         self.shared.faults.send_modify(|faults| faults.stall_down = stall);
     }
 
+    /// Holds back requests of an operation, and all that is sent behind them on the same connection; `None` lets them go.
+    pub fn hold_requests_of(&self, op: Option<OpCode>) {
+        self.shared.faults.send_modify(|faults| faults.hold = op);
+    }
+
     /// Swallows the reply to the `nth` request of an operation from now on (1 is the next one), and then resets the
     /// connection that it belongs to. The server has carried the request out by then. A new call replaces one that
     /// is still waiting.
@@ -169,13 +180,15 @@ impl Proxy {
     /// What has gone through so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let Counters { accepted, refused, open, requests, replies, swallowed } = &self.shared.counters;
+        let Counters { accepted, refused, open, requests, heartbeats, replies, swallowed } =
+            &self.shared.counters;
         let read = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
         Counts {
             accepted: read(accepted),
             refused: read(refused),
             open: read(open),
             requests: read(requests),
+            heartbeats: read(heartbeats),
             replies: read(replies),
             swallowed: read(swallowed),
         }
@@ -212,12 +225,13 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     loop {
         let Ok((client, _)) = listener.accept().await else { continue };
         while connections.try_join_next().is_some() {}
-        if shared.faults.borrow().refuse {
+        let Faults { refuse, cuts, .. } = *shared.faults.borrow();
+        if refuse {
             shared.counters.refused.fetch_add(1, Ordering::Relaxed);
             let _reset_when_dropped = client.set_zero_linger();
             continue;
         }
-        connections.spawn(forward(client, Arc::clone(&shared)));
+        connections.spawn(forward(client, Arc::clone(&shared), cuts));
     }
 }
 
@@ -237,9 +251,9 @@ impl Drop for Open<'_> {
     }
 }
 
-async fn forward(mut client: TcpStream, shared: Arc<Shared>) {
+/// `cuts`: how many there had been when the connection was accepted. A later one is for this connection too.
+async fn forward(mut client: TcpStream, shared: Arc<Shared>, cuts: usize) {
     let mut faults = shared.faults.subscribe();
-    let cuts = faults.borrow().cuts;
     let upstream = *shared.upstream.lock().unwrap_or_else(PoisonError::into_inner);
     let Ok(mut server) = TcpStream::connect(upstream).await else {
         shared.counters.refused.fetch_add(1, Ordering::Relaxed);
@@ -253,8 +267,8 @@ async fn forward(mut client: TcpStream, shared: Arc<Shared>) {
         let (client_in, client_out) = client.split();
         let (server_in, server_out) = server.split();
         let lost = Mutex::new(None);
-        let up = Pump { shared: &shared, lost: &lost, faults: shared.faults.subscribe() };
-        let down = Pump { shared: &shared, lost: &lost, faults: shared.faults.subscribe() };
+        let up = Pump { shared: &shared, lost: &lost, faults: shared.faults.subscribe(), cuts };
+        let down = Pump { shared: &shared, lost: &lost, faults: shared.faults.subscribe(), cuts };
         tokio::select! {
             ended = up.run_up(client_in, server_out) => matches!(ended, Ok(Swallowed)),
             ended = down.run_down(server_in, client_out) => matches!(ended, Ok(Swallowed)),
@@ -266,7 +280,7 @@ async fn forward(mut client: TcpStream, shared: Arc<Shared>) {
     }
 }
 
-/// Something was swallowed, so the connection is to be reset.
+/// Something was swallowed, or came after a cut, so the connection is to be reset.
 struct Swallowed;
 
 /// One direction of one connection.
@@ -275,18 +289,33 @@ struct Pump<'a> {
     /// The xid of the request whose reply is to be lost.
     lost: &'a Mutex<Option<i32>>,
     faults: watch::Receiver<Faults>,
+    /// How many cuts there had been when the connection was accepted.
+    cuts: usize,
 }
 
 impl Pump<'_> {
+    /// Waits until what was read may go on: not before `free`. `false` when the connection was cut since: who has cut it and
+    /// then sends something, or lets somebody send, relies on it that nothing of that arrives.
+    async fn may_pass(&mut self, free: impl Fn(&Faults) -> bool) -> Result<bool> {
+        let cuts = self.cuts;
+        let faults = self.faults.wait_for(|faults| faults.cuts != cuts || free(faults)).await?;
+        Ok(faults.cuts == cuts)
+    }
+
     async fn run_up(mut self, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) -> Result<Swallowed> {
         let mut frames = Frames::default();
         let mut handshake = true;
         loop {
             let piece = frames.next(&mut from).await?;
+            let mut op = None;
             if let Piece::Frame(frame) = &piece {
                 self.shared.counters.requests.fetch_add(1, Ordering::Relaxed);
                 let header = RequestHeader::decode(&mut Reader::new(frame.clone()));
                 if let (false, Ok(header)) = (handshake, header) {
+                    op = Some(header.op);
+                    if [OpCode::Ping, OpCode::Sync].map(OpCode::code).contains(&header.op) {
+                        self.shared.counters.heartbeats.fetch_add(1, Ordering::Relaxed);
+                    }
                     match self.shared.swallows(header.op) {
                         Some(Loses::Request) => return Ok(self.shared.swallowed()),
                         Some(Loses::Reply) => {
@@ -297,7 +326,10 @@ impl Pump<'_> {
                 }
                 handshake = false;
             }
-            self.faults.wait_for(|faults| !faults.stall_up).await?;
+            let held = |faults: &Faults| faults.hold.is_some_and(|held| op == Some(held.code()));
+            if !self.may_pass(|faults| !faults.stall_up && !held(faults)).await? {
+                return Ok(Swallowed);
+            }
             piece.write(&mut to).await?;
         }
     }
@@ -316,7 +348,9 @@ impl Pump<'_> {
                 }
                 handshake = false;
             }
-            self.faults.wait_for(|faults| !faults.stall_down).await?;
+            if !self.may_pass(|faults| !faults.stall_down).await? {
+                return Ok(Swallowed);
+            }
             piece.write(&mut to).await?;
         }
     }

@@ -24,6 +24,7 @@ const SCENARIOS: &[Scenario] = scenarios![
     nobody_is_inside_before_all_have_come,
     a_round_follows_another_on_one_path,
     rounds_have_paths_of_their_own,
+    ready_stands_while_somebody_is_inside,
     nobody_has_left_before_all_leave,
     one_too_many_gets_in_and_bounds_are_kept,
     an_enter_dropped_at_any_poll_leaves_nothing,
@@ -236,6 +237,20 @@ async fn rounds_have_paths_of_their_own(ground: Ground) -> Result<()> {
     soon("an open round", stale.enter()).await??.leave().await?;
     ensure!(children(&client, &ground.path("double/r99")).await?.is_empty());
     Ok(())
+}
+
+/// Who had left could still be about to remove `ready` in the background when the next round had made it anew.
+async fn ready_stands_while_somebody_is_inside(ground: Ground) -> Result<()> {
+    let client = ground.client().await?;
+    let barrier = double(&client, &ground, 1);
+    for round in 0..40 {
+        let inside = soon("one", barrier.enter()).await??;
+        // The look comes after whatever the round before has left to be sent.
+        client.sync("/").await?;
+        ensure!(client.exists(ground.path("double/ready")).await?.is_some(), "gone in round {round}");
+        soon("leaving", inside.leave()).await??;
+    }
+    ground.nothing_left(&client).await
 }
 
 async fn nobody_has_left_before_all_leave(ground: Ground) -> Result<()> {

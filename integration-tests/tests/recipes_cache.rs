@@ -10,8 +10,8 @@ use bytes::Bytes;
 use docent::{Acl, Client, CreateMode, ErrorCode, ParentMode, Transaction, Version, WatcherKind, Zxid, path};
 use docent_integration_tests::backend::Backend;
 use docent_integration_tests::recipe_kit::{
-    Ground, LONG_SESSION, Scenario, drop_connections, eventually, expire, heal, play, play_bundled, polled,
-    soon,
+    Ground, LONG_SESSION, Scenario, drop_connections, eventually, expire, expire_if_any, heal, play,
+    play_bundled, polled, soon,
 };
 use docent_integration_tests::{on_every_server, scenarios};
 use docent_recipes::{Cache, CacheBuilder, CacheEvent, CacheEvents, CachedNode, Depth, Error, Recipes};
@@ -367,7 +367,8 @@ async fn an_expired_session_goes_on_in_the_next(ground: Ground) -> Result<()> {
             loop {
                 match event(&mut events).await? {
                     CacheEvent::Lost => return Ok(()),
-                    CacheEvent::Suspended { .. } => {}
+                    // The session may be taken up once more before it ends.
+                    CacheEvent::Suspended { .. } | CacheEvent::Synced { .. } => {}
                     other => bail!("{other:?}"),
                 }
             }
@@ -401,7 +402,8 @@ async fn random_tree(ground: Ground, oneshots: bool) -> Result<()> {
     let (client, proxy) = ground.proxied(LONG_SESSION).await?;
     let root = ground.path("tree");
     put(&writer, &root, "").await?;
-    let builder = client.cache(&root);
+    // More than all that happens here.
+    let builder = client.cache(&root).events_max(10 * WRITES);
     let cache = if oneshots { builder.oneshot_watches() } else { builder }.open().await?;
     let (mut events, mut mirror) = (cache.events(), Mirror::default());
     mirror.begin(&mut events);
@@ -411,7 +413,7 @@ async fn random_tree(ground: Ground, oneshots: bool) -> Result<()> {
         async move {
             loop {
                 let event = events.next().await.context("the events ended")?;
-                ensure!(!matches!(event, CacheEvent::Lagged(_)), "a reader that only reads was too slow");
+                ensure!(!matches!(event, CacheEvent::Lagged(_)), "fewer events were kept than happened");
                 mirror.take(&root, event)?;
                 if mirror.nodes.contains_key(&*last) && mirror.synced > 2 {
                     return Ok((mirror, events));
@@ -436,12 +438,19 @@ async fn random_tree(ground: Ground, oneshots: bool) -> Result<()> {
         if write % 100 == 0 {
             proxy.cut();
         }
-        if write % 250 == 0 && client.credentials().is_some() {
-            expire(&ground.connect, &client).await?;
+        if write % 250 == 0 {
+            expire_if_any(&ground.connect, &client).await?;
+        }
+        // Between two faults the view becomes the tree, so that each fault is followed by a refill of its own, and there are
+        // changes to be told before the next.
+        if write % 100 == 50 {
+            let wanted = tree(&writer, &root).await?;
+            eventually("the tree so far", async || {
+                Ok(cache.stale_since().is_none() && seen(cache.snapshot().iter()) == wanted)
+            })
+            .await?;
         }
     }
-    // So many refills come before the end is looked for.
-    soon("the connection", client.session_ready()).await??;
     put(&writer, &last, "").await?;
     eventually("the last node", async || Ok(cache.get(&last).is_some())).await?;
     drop_connections(&proxy);
@@ -668,7 +677,7 @@ async fn an_open_dropped_at_any_poll_leaves_nothing(ground: Ground) -> Result<()
     put(&client, &ground.path("a/b"), "x").await?;
     for builder in both(&client, &ground.root) {
         let mut done = false;
-        for polls in 0..100 {
+        for polls in 0..1_000 {
             done = polled(polls, builder.clone().open()).await.transpose()?.is_some();
             ground.nothing_left(&client).await.with_context(|| format!("after {polls} polls"))?;
             if done {

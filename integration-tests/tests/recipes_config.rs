@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use docent::{CreateMode, OpCode, ParentMode, Version, Zxid};
 use docent_integration_tests::recipe_kit::{
-    Ground, LONG_SESSION, Scenario, drop_connections, eventually, expire, heal, polled, soon,
+    Ground, LONG_SESSION, Scenario, drop_connections, eventually, expire_if_any, heal, polled, soon,
 };
 use docent_integration_tests::{on_every_server, scenarios};
 use docent_recipes::{Error, Recipes, Update, Watched};
@@ -163,7 +163,7 @@ async fn an_open_dropped_at_any_poll_leaves_nothing(ground: Ground) -> Result<()
             client.delete(&path, Version::ANY).await?;
         }
         let mut done = false;
-        for polls in 0..100 {
+        for polls in 0..1_000 {
             let config = client.watch_config(&path).json().default_if_missing(Limits::default());
             done = polled(polls, config.open()).await.transpose()?.is_some();
             ground.nothing_left(&client).await.with_context(|| format!("after {polls} polls"))?;
@@ -211,12 +211,14 @@ async fn values_never_go_back_through_cuts_and_expiries(ground: Ground) -> Resul
     let (client, proxy) = ground.proxied(LONG_SESSION).await?;
     let limits: Watched<Limits> = client.watch_config(&path).json().open().await?;
     let mut updates = limits.updates();
+    let (tell, mut told) = tokio::sync::watch::channel(0);
     let watching = tokio::spawn(async move {
         let (mut newest, mut seen, mut count) = (Zxid::ZERO, 0, 0);
         while let Some(update) = updates.next().await {
             if let Update::Value { value, mzxid } = update {
                 ensure!(mzxid > newest && value.rps > seen, "went back from {seen} to {}", value.rps);
                 (newest, seen, count) = (mzxid, value.rps, count + 1);
+                tell.send_replace(seen);
             }
             if seen == LAST {
                 return Ok(count);
@@ -230,10 +232,14 @@ async fn values_never_go_back_through_cuts_and_expiries(ground: Ground) -> Resul
         if rps % 50 == 0 {
             proxy.cut();
         }
-        if rps % 130 == 0 && client.credentials().is_some() {
-            expire(&ground.connect, &client).await?;
+        if rps % 130 == 0 {
+            expire_if_any(&ground.connect, &client).await?;
         }
         ensure!(limits.get().rps <= rps);
+        // Now and then a value is waited for, so that there are some to be compared, however slow the reader is.
+        if rps % 25 == 20 && rps % 7 != 0 {
+            soon("the value so far", told.wait_for(|seen| *seen == rps)).await??;
+        }
         // A random pause between two writes, in the bounded wait for all of them.
         tokio::time::sleep(Duration::from_millis(fastrand::u64(0..8))).await;
     }

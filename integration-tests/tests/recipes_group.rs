@@ -13,7 +13,6 @@ use docent_recipes::{
     Conflict, Error, Member, MemberLayout, MemberState, Payload, Recipes, Released, View, Views,
 };
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 
 const SCENARIOS: &[Scenario] = scenarios![
     a_member_is_one_node_with_its_payload,
@@ -131,9 +130,8 @@ async fn views_are_numbered_and_tell_who_came_and_went(ground: Ground) -> Result
 async fn views_of_two_processes_agree(ground: Ground) -> Result<()> {
     let (one, two) = (ground.client().await?, ground.client().await?);
     let mut watching = Vec::new();
-    for (number, client) in [&one, &two, &two].into_iter().enumerate() {
+    for client in [&one, &two, &two] {
         let mut views = client.group(ground.path("g")).names();
-        let _ = number;
         watching.push(tokio::spawn(async move {
             let mut seen: BTreeMap<Zxid, Vec<String>> = BTreeMap::new();
             let mut newest = Zxid::ZERO;
@@ -151,6 +149,8 @@ async fn views_of_two_processes_agree(ground: Ground) -> Result<()> {
         }));
     }
     let mut members = Vec::new();
+    let mut all: BTreeMap<Zxid, Vec<String>> = BTreeMap::new();
+    let mut mine = two.group(ground.path("g")).names();
     for round in 0..60 {
         if fastrand::bool() || members.is_empty() {
             members
@@ -158,12 +158,17 @@ async fn views_of_two_processes_agree(ground: Ground) -> Result<()> {
         } else {
             members.swap_remove(fastrand::usize(..members.len())).leave().await?;
         }
+        // Now and then a view is waited for, so that there are some to be compared, however slow the watchers are.
+        if round % 4 == 0 {
+            let id = one.exists(ground.path("g")).await?.context("the group")?.pzxid;
+            let now = view(&mut mine, "the view of now", |view| view.id == id).await?;
+            all.insert(now.id, now.members.into_keys().collect());
+        }
     }
     for member in members {
         member.leave().await?;
     }
     let last = join(&one, &ground, "last").await?;
-    let mut all: BTreeMap<Zxid, Vec<String>> = BTreeMap::new();
     for watcher in watching {
         for (id, names) in soon("the last view", watcher).await??? {
             let other = all.insert(id, names.clone());
@@ -171,7 +176,7 @@ async fn views_of_two_processes_agree(ground: Ground) -> Result<()> {
         }
     }
     ensure!(all.len() > 10, "only {} views", all.len());
-    drop(last);
+    drop((last, mine));
     ground.nothing_left(&one).await
 }
 
@@ -275,7 +280,7 @@ async fn a_join_dropped_at_any_poll_leaves_nothing(ground: Ground) -> Result<()>
     let other = ground.client().await?;
     let group = client.group(ground.path("g"));
     let mut done = false;
-    for polls in 0..100 {
+    for polls in 0..1_000 {
         done = polled(polls, group.join("host-7", &INFO).into_future()).await.transpose()?.is_some();
         ground.nothing_left(&client).await.with_context(|| format!("after {polls} polls"))?;
         if done {
@@ -297,8 +302,15 @@ async fn a_join_dropped_at_any_poll_leaves_nothing(ground: Ground) -> Result<()>
             ground.nothing_left(&client).await.with_context(|| format!("{policy:?} after {polls} polls"))?;
         }
     }
-    join(&client, &ground, "host-7").await?.leave().await?;
+    joins_at_last(&client, &ground, "host-7").await?;
     ground.nothing_left(&client).await
+}
+
+/// The name is free, at the latest when the last join that was dropped has ended in the background.
+async fn joins_at_last(client: &Client, ground: &Ground, id: &str) -> Result<()> {
+    let joining = client.group(ground.path("g")).join(id, &INFO).on_conflict(Conflict::Wait).into_future();
+    soon("joining", joining).await??.leave().await?;
+    Ok(())
 }
 
 async fn a_join_dropped_at_any_time_leaves_nothing(ground: Ground) -> Result<()> {
@@ -312,7 +324,7 @@ async fn a_join_dropped_at_any_time_leaves_nothing(ground: Ground) -> Result<()>
         }
     }
     ground.nothing_left(&client).await?;
-    join(&client, &ground, "m0").await?.leave().await?;
+    joins_at_last(&client, &ground, "m0").await?;
     ground.nothing_left(&client).await
 }
 
@@ -370,7 +382,6 @@ async fn views_come_through_cuts_and_expiries(ground: Ground) -> Result<()> {
     let other = ground.client().await?;
     let mut views = client.group(ground.path("g")).views::<Info>();
     let mut newest = Zxid::ZERO;
-    let begun = Instant::now();
     for round in 0..20 {
         match round % 5 {
             1 | 3 => proxy.cut(),
@@ -388,7 +399,6 @@ async fn views_come_through_cuts_and_expiries(ground: Ground) -> Result<()> {
         member.leave().await?;
     }
     view(&mut views, "nobody", |view| view.members.is_empty()).await?;
-    ensure!(begun.elapsed() < Duration::from_secs(60));
     drop(views);
     ground.nothing_left(&other).await
 }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use docent::{Client, CreateMode, ErrorCode, OpCode, ParentMode, SessionId, Version, Zxid};
+use docent::{Client, CreateMode, ErrorCode, OpCode, ParentMode, Retry, SessionId, Version, Zxid};
+use docent_integration_tests::proxy::Proxy;
 use docent_integration_tests::recipe_kit::{
-    Ground, LONG_SESSION, SHORT_SESSION, Scenario, children, drop_connections, eventually, expire, heal,
-    polled, soon,
+    Ground, LONG_SESSION, SHORT_SESSION, Scenario, children, drop_connections, eventually, expire,
+    expire_if_any, heal, polled, soon,
 };
 use docent_integration_tests::{on_every_server, scenarios};
 use docent_recipes::{Conflict, Error, Keep, KeptNode, KeptState, LossCause, Recipes, Released};
@@ -224,16 +225,13 @@ async fn what_outlives_its_session_is_closed_in_the_next(ground: Ground) -> Resu
     let other = ground.client().await?;
     for form in [Form::Persistent, Form::Ttl] {
         let (client, proxy) = ground.proxied(SHORT_SESSION).await?;
-        let session = client.session()?.id();
         let node = form.open(&client, &ground).await?;
         drop_connections(&proxy);
         drop(node);
         let witness = client.keep(ground.path("witness"));
         ensure!(form.nodes(&other, &ground).await?.len() == 1);
         // The delete cannot have been sent; its session ends on the server before it can be.
-        let (_, password) = client.credentials().context("a session")?;
-        let thief = Client::builder(&ground.connect).resume(session, password).connect().await?;
-        thief.close().await?;
+        expire(&ground.connect, &client).await?;
         heal(&proxy);
         form.gone(&other, &ground).await?;
         drop(witness);
@@ -387,11 +385,7 @@ async fn cuts_and_deletes_and_expiries_leave_one_node(ground: Ground) -> Result<
         while Instant::now() < until {
             round += 1;
             match fastrand::u8(0..8) {
-                0 => {
-                    if client.credentials().is_some() {
-                        expire(&ground.connect, &client).await?;
-                    }
-                }
+                0 => drop(expire_if_any(&ground.connect, &client).await?),
                 1 => delete(&other, node.path()).await?,
                 2 => {
                     drop(node);
@@ -426,7 +420,7 @@ async fn a_node_dropped_at_any_poll_is_gone(ground: Ground) -> Result<()> {
     let client = ground.client().await?;
     for form in FORMS {
         let mut done = false;
-        for polls in 0..100 {
+        for polls in 0..1_000 {
             let opening = form.keep(&client, &ground).into_future();
             done = polled(polls, opening).await.transpose()?.is_some();
             form.gone(&client, &ground).await.with_context(|| format!("{form:?} after {polls} polls"))?;
@@ -465,14 +459,15 @@ async fn a_loss_is_told_with_its_cause(ground: Ground) -> Result<()> {
     let node = client.keep(ground.path("n")).await?;
     let mut state = node.state();
     for wanted in [LossCause::NodeDeleted, LossCause::SessionEnded] {
-        // The newest state alone is seen, so the way back must take its time.
-        proxy.drop_request_of(OpCode::Create2, 1);
+        // The newest state alone is seen, so the way back waits until the loss is.
+        proxy.hold_requests_of(Some(OpCode::Create2));
         match wanted {
             LossCause::NodeDeleted => delete(&other, node.path()).await?,
             _ => drop(expire(&ground.connect, &client).await?),
         }
         let lost = |state: &KeptState| matches!(state, KeptState::Lost { cause } if *cause == wanted);
         soon("the loss", state.wait_for(lost)).await??;
+        proxy.hold_requests_of(None);
         soon("there again", state.wait_for(KeptState::exists)).await??;
     }
     node.close().await?;
@@ -504,14 +499,19 @@ async fn a_time_to_live_runs_out_when_nobody_keeps_it() -> Result<()> {
     let server = TestServer::start_with(|config| config.nodes.sweep_interval_ms = 50).await?;
     let ground = Ground { connect: server.connect_string(), root: "/swept".into() };
     let other = ground.client().await?;
-    let (client, proxy) = ground.proxied(LONG_SESSION).await?;
-    let node = client.keep(ground.path("ttl")).ttl(Duration::from_secs(4)).await?;
+    let proxy = Proxy::start(server.connect_string().parse()?).await?;
+    // It comes back soon after each cut, so that a third of the time to live, after which it is renewed, and a machine that
+    // stands still for a while are all that passes between two renewals.
+    let retry = Retry::exponential(Duration::from_millis(50), Duration::from_millis(200));
+    let builder = Client::builder(proxy.connect_string()).session_timeout(LONG_SESSION).retry(retry);
+    let client = builder.connect().await?;
+    let node = client.keep(ground.path("ttl")).ttl(Duration::from_secs(9)).await?;
     let before = czxid(&other, node.path()).await?;
-    let until = Instant::now() + Duration::from_secs(9);
+    let until = Instant::now() + Duration::from_secs(20);
     while Instant::now() < until {
         ensure!(czxid(&other, node.path()).await? == before, "it was swept");
         proxy.cut();
-        // A bounded wait, until the time to live would have run out several times.
+        // A bounded wait, until the time to live would have run out twice.
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     drop_connections(&proxy);

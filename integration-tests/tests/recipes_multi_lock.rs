@@ -80,7 +80,7 @@ async fn a_future_dropped_at_any_poll_leaves_nothing(ground: Ground) -> Result<(
     let both = set(&ground, &client, &["a", "b", "c"]);
     for verb in ["acquire", "acquire_within", "try_acquire"] {
         let mut done = false;
-        for polls in 0..200 {
+        for polls in 0..1_000 {
             done = match verb {
                 "acquire" => polled(polls, both.acquire()).await.transpose()?.is_some(),
                 "acquire_within" => {
@@ -166,14 +166,13 @@ async fn one_limit_covers_all(ground: Ground) -> Result<()> {
         first.release().await
     };
     let both = set(&ground, &client, &["a", "b"]);
-    let (outcome, released) = tokio::join!(both.acquire_within(limit), late);
+    // Both timers run in one task and the limit is looked at first, so that a machine that stands still changes nothing.
+    let within = tokio::time::timeout(limit * 3 / 2, both.acquire_within(limit));
+    let (outcome, released) = tokio::join!(within, late);
+    let outcome = outcome.with_context(|| format!("the limit of {limit:?} was counted for each lock"))?;
     released?;
     ensure!(matches!(outcome, Err(Error::Timeout(waited)) if waited == limit), "{outcome:?}");
-    let took = begun.elapsed();
-    ensure!(
-        took >= limit && took < limit * 3 / 2,
-        "the limit of {limit:?} was counted for each lock: {took:?}"
-    );
+    ensure!(begun.elapsed() >= limit, "given up too soon");
     second.release().await?;
     ground.nothing_left(&client).await
 }
@@ -277,8 +276,11 @@ async fn a_holder_cut_off_is_lost_before_the_next_begins(ground: Ground) -> Resu
     let (holder, proxy) = ground.proxied(SHORT_SESSION).await?;
     let other = ground.client().await?;
     let held = set(&ground, &holder, &["a", "b"]).acquire().await?;
+    let _proved = holder.hold_lease();
     proxy.stall_up(true);
     let heir = soon("the heir", set(&ground, &other, &["b", "c"]).acquire()).await??;
+    let granted = tokio::time::Instant::now();
+    ensure!(holder.lease().until < granted, "the lease ended after the heir began");
     ensure!(held.check().is_err(), "the holder still believes when the heir begins");
     ensure!(heir.token_of(&ground.path("b")) > held.token_of(&ground.path("b")));
     heir.release().await?;

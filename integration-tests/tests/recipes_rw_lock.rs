@@ -128,7 +128,7 @@ async fn a_downgrade_dropped_at_any_poll_leaves_nothing(ground: Ground) -> Resul
     let client = ground.client().await?;
     let lock = client.rw_lock(ground.path("table"));
     let mut done = false;
-    for polls in 0..100 {
+    for polls in 0..1_000 {
         let writing = lock.write().await?;
         done = polled(polls, writing.downgrade()).await.transpose()?.is_some();
         ground.nothing_left(&client).await.with_context(|| format!("after {polls} polls"))?;
@@ -187,7 +187,7 @@ async fn a_future_dropped_at_any_poll_leaves_nothing(ground: Ground) -> Result<(
     let lock = client.rw_lock(ground.path("table"));
     for shared in [true, false] {
         let mut done = false;
-        for polls in 0..100 {
+        for polls in 0..1_000 {
             done = if shared {
                 polled(polls, lock.read()).await.transpose()?.is_some()
             } else {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use docent::{Client, OpCode, Version};
 use docent_integration_tests::recipe_kit::{
-    Ground, LONG_SESSION, SHORT_SESSION, Scenario, drop_connections, heal, polled, soon,
+    Ground, LONG_SESSION, SETTLE_BOUND, SHORT_SESSION, Scenario, drop_connections, eventually, heal, polled,
+    soon,
 };
 use docent_integration_tests::{on_every_server, scenarios};
 use docent_recipes::{CounterLayout, Error, Outcome, Recipes};
@@ -206,7 +207,7 @@ async fn exactly_once_tells_when_its_session_took_the_answer(ground: Ground) -> 
         let counter = counter.clone();
         async move { counter.add(1).await }
     });
-    let deadline = Instant::now() + LONG_SESSION;
+    let deadline = Instant::now() + SETTLE_BOUND;
     while seen.get().await? != 2 {
         ensure!(Instant::now() < deadline, "never added");
         // The pause of a bounded wait.
@@ -214,11 +215,7 @@ async fn exactly_once_tells_when_its_session_took_the_answer(ground: Ground) -> 
     }
     drop_connections(&proxy);
     // The session ends on the server while nobody can ask: the marker is gone when it can be looked for.
-    while !ground.ephemerals(&other).await?.is_empty() {
-        ensure!(Instant::now() < deadline, "the session does not end");
-        // The pause of a bounded wait.
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    eventually("the session's end", async || Ok(ground.ephemerals(&other).await?.is_empty())).await?;
     heal(&proxy);
     let outcome = soon("the outcome", adding).await???;
     // It may have been cleared up before the connections went.

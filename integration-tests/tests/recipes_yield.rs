@@ -302,7 +302,7 @@ async fn a_stream_dropped_at_any_poll_leaves_nothing(ground: Ground) -> Result<(
     let lock = client.lock(ground.path("line"));
     for exists in [false, true] {
         let mut told = false;
-        for polls in 0..100 {
+        for polls in 0..1_000 {
             let mut line = lock.watch_contenders();
             told = polled(polls, line.next()).await.is_some();
             drop(line);

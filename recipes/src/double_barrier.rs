@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use docent::{Client, CreateMode, ErrorCode, SessionRef, path};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 use crate::backoff::Backoff;
@@ -88,11 +88,12 @@ impl DoubleBarrier {
     /// When polled outside a tokio runtime.
     pub async fn enter(&self) -> Result<Inside, Error> {
         let (ticket, stop, granter) = Ticket::new();
-        let driver = Driver { barrier: self.clone(), stop };
+        let ended = CancellationToken::new();
+        let driver = Driver { barrier: self.clone(), stop, _ended: ended.clone().drop_guard() };
         tokio::spawn(driver.run(granter));
         // The driver never answers `None`.
         let guard = ticket.await?.ok_or(Error::RuntimeStopped)?;
-        Ok(Inside { guard, barrier: self.clone() })
+        Ok(Inside { guard, barrier: self.clone(), ended })
     }
 
     /// Waits until so many have come, but not longer than `limit`.
@@ -120,6 +121,8 @@ impl DoubleBarrier {
 pub struct Inside {
     guard: LockGuard,
     barrier: DoubleBarrier,
+    /// Cancelled when the task that owns our node has ended.
+    ended: CancellationToken,
 }
 
 impl Inside {
@@ -137,13 +140,16 @@ impl Inside {
     /// # Cancel safety
     /// Dropping the future leaves without waiting.
     pub async fn leave(self) -> Result<(), Error> {
-        let Inside { guard, barrier } = self;
+        let Inside { guard, barrier, ended } = self;
         // Before our own node goes: then all of this round are there still, and whoever comes for the next one cannot be
         // there yet, since it waits for us to go.
         let mut waited_for = barrier.others(guard.path()).await?;
         if let Err(pending) = guard.release().await {
             tracing::debug!(%pending, "left the barrier, the node goes in the background");
         }
+        // It may be about to remove the `ready` of this round. If we came again before it does, that would be the next one's,
+        // and who has not seen it yet would wait for one who has left.
+        ended.cancelled().await;
         let mut backoff = Backoff::reconnecting();
         loop {
             match barrier.wait_for_leavers(&mut waited_for).await {
@@ -258,6 +264,7 @@ impl DoubleBarrier {
 struct Driver {
     barrier: DoubleBarrier,
     stop: CancellationToken,
+    _ended: DropGuard,
 }
 
 /// What one look at the barrier found.

@@ -25,18 +25,22 @@ use tokio::time::{Instant, timeout};
 use crate::availability::{Suite, note};
 use crate::backend::Backend;
 use crate::four_letter;
-use crate::proxy::Proxy;
+use crate::proxy::{Counts, Proxy};
 
 /// No scenario may take longer.
 pub const SCENARIO_BOUND: Duration = Duration::from_secs(150);
 /// What has to come about without any more faults comes about within this time.
 pub const SETTLE_BOUND: Duration = Duration::from_secs(30);
-/// The session timeout of scenarios that wait for a session to die.
-pub const SHORT_SESSION: Duration = Duration::from_secs(4);
+/// The session timeout of scenarios that wait for a session to die. It outlives a machine that stands still for three
+/// seconds right after a heartbeat was due.
+pub const SHORT_SESSION: Duration = Duration::from_secs(8);
 /// The session timeout of all others.
 pub const LONG_SESSION: Duration = Duration::from_secs(15);
 
 const POLL: Duration = Duration::from_millis(10);
+/// How long the members of an ensemble bear with each other: longer than any scenario waits. An election cuts
+/// connections and leaves the outcome of writes open, which is not what these scenarios are about.
+const PATIENCE: Duration = SCENARIO_BOUND;
 
 /// A named scenario.
 pub type Scenario = (&'static str, fn(Ground) -> LocalBoxFuture<'static, Result<()>>);
@@ -101,7 +105,13 @@ pub async fn play_bundled(suite: &str, scenarios: &[Scenario]) -> Result<()> {
 /// # Errors
 /// As [`play`].
 pub async fn play_bundled_ensemble(suite: &str, scenarios: &[Scenario]) -> Result<()> {
-    let ensemble = TestEnsemble::start(3).await?;
+    let patience_ms = u32::try_from(PATIENCE.as_millis())?;
+    let ensemble = TestEnsemble::start_with(3, |config| {
+        let ticks = patience_ms / config.timing.tick_ms.unsigned_abs();
+        config.timing.sync_limit = Some(ticks);
+        config.timing.leader_silence_ms = patience_ms;
+    })
+    .await?;
     ensure!(ensemble.wait_until_serving().await, "the ensemble does not serve");
     let leader = ensemble.wait_for_leader().await.context("no leader")?;
     let follower = &ensemble.servers()[(leader + 1) % 3];
@@ -204,7 +214,7 @@ impl Ground {
     /// # Errors
     /// When the server does not answer.
     pub async fn watches(&self) -> Result<BTreeSet<String>> {
-        let answer = four_letter::ask(self.address()?, "wchp", Duration::from_secs(10)).await?;
+        let answer = four_letter::ask(self.address()?, "wchp", SETTLE_BOUND).await?;
         let below = |line: &&str| **line == self.root || line.starts_with(&format!("{}/", self.root));
         Ok(answer.lines().filter(below).map(str::to_owned).collect())
     }
@@ -249,16 +259,31 @@ pub async fn children(client: &Client, path: &str) -> Result<Vec<String>> {
 }
 
 /// Ends the client's session on the server, as an expiry would, and returns it. It is done by attaching to the session
-/// from elsewhere and closing it there.
+/// from elsewhere and closing it there. The client is cut off by that and may take its session up once more before it
+/// ends.
 ///
 /// # Errors
 /// When the client has no session, or the server cannot be reached.
 pub async fn expire(hosts: &str, client: &Client) -> Result<SessionId> {
-    let (session, password) = client.credentials().context("the client has no session to be expired")?;
-    let thief =
-        Client::builder(hosts).session_timeout(LONG_SESSION).resume(session, password).connect().await?;
-    thief.close().await?;
-    Ok(session)
+    expire_if_any(hosts, client).await?.context("the client has no session to be expired")
+}
+
+/// As [`expire`]; `None` when the client is between two sessions.
+///
+/// # Errors
+/// When the server cannot be reached.
+pub async fn expire_if_any(hosts: &str, client: &Client) -> Result<Option<SessionId>> {
+    let Some((session, password)) = client.credentials() else { return Ok(None) };
+    let deadline = Instant::now() + SETTLE_BOUND;
+    loop {
+        let thief =
+            Client::builder(hosts).session_timeout(LONG_SESSION).resume(session, password).connect().await?;
+        // The two take the session from each other until the end of it is acknowledged.
+        match thief.close().await {
+            Ok(()) => return Ok(Some(session)),
+            Err(error) => ensure!(Instant::now() < deadline, "the session does not end: {error}"),
+        }
+    }
 }
 
 /// Waits until a condition holds.
@@ -299,6 +324,19 @@ pub async fn polled<F: Future>(times: usize, future: F) -> Option<F::Output> {
         }
     })
     .await
+}
+
+/// How many requests have gone through the proxy since an earlier look. One heartbeat for each of `holds` is counted, the
+/// proof of its lease; further ones go by the clock and are left out, however long it took.
+///
+/// # Errors
+/// When more heartbeats have come than the clock allows.
+pub fn requests_since((begun, before): (Instant, Counts), proxy: &Proxy, holds: usize) -> Result<usize> {
+    let now = proxy.counts();
+    let by_clock = (now.heartbeats - before.heartbeats).saturating_sub(holds);
+    let allowed = 2 + begun.elapsed().as_millis() / 400;
+    ensure!(by_clock as u128 <= allowed, "{by_clock} heartbeats in {:?}", begun.elapsed());
+    Ok((now.requests - before.requests).saturating_sub(by_clock))
 }
 
 /// Cuts every connection through the proxy and refuses new ones.

@@ -236,7 +236,7 @@ pub async fn finish_contenders(playing: Vec<Playing>) -> Result<Handovers> {
 pub async fn zkcli(backend: Backend) -> Result<()> {
     let Some(_suite) = begin("zkCli.sh", backend, &[Need::Jdk, Need::ZkCli]) else { return Ok(()) };
     for script in ["session-nodes", "session-access", "one-shot"] {
-        let server = backend.start(&[]).await?;
+        let server = backend.start(&[zkcli::LONG_SESSIONS]).await?;
         zkcli::compare(&server, script).await?;
     }
     Ok(())

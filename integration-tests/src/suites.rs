@@ -6,10 +6,12 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use docent_recipes::Layout;
 
 use crate::availability::{Need, Suite, note};
 use crate::backend::{Backend, Running};
 use crate::handovers::Handovers;
+use crate::line_head::{Head, Line};
 use crate::peers::java::JavaClient;
 use crate::peers::{Playing, Program, c_shell, java, python, zkcli};
 
@@ -43,6 +45,17 @@ impl Contender {
             Contender::KazooCuratorLock | Contender::KazooLock | Contender::KazooElection => {
                 vec![Need::Kazoo]
             }
+        }
+    }
+
+    /// The line that it stands in.
+    pub fn line(self) -> Line {
+        match self {
+            Contender::CuratorMutex(_) | Contender::CuratorSelector(_) | Contender::KazooCuratorLock => {
+                Line::Lock(Layout::Curator)
+            }
+            Contender::KazooLock | Contender::KazooElection => Line::Lock(Layout::Kazoo),
+            Contender::CuratorLatch(_) => Line::Latch,
         }
     }
 
@@ -131,7 +144,8 @@ pub async fn kazoo(backend: Backend) -> Result<()> {
     Ok(())
 }
 
-/// Several contenders stand in one line, each for `rounds` rounds, and no handover breaks the fence.
+/// Several contenders stand in one line, each for `rounds` rounds, and no handover breaks the fence. All of them wait at
+/// first, if they exclude each other.
 ///
 /// # Errors
 /// As [`framework`]; also when the handovers are not what [`Handovers::verify`] demands.
@@ -139,8 +153,23 @@ pub async fn contention(backend: Backend, contenders: &[Contender], rounds: usiz
     let needs = needs(backend, contenders);
     let Some(_suite) = begin(&format!("contention {contenders:?}"), backend, &needs) else { return Ok(()) };
     let server = backend.start(&[]).await?;
+    let lines: Vec<Line> = contenders.iter().map(|contender| contender.line()).collect();
+    let head = match lines.as_slice() {
+        [line, others @ ..] if others.iter().all(|other| other == line) => {
+            Some(Head::of(*line, &server.connect_string(), "/peer").await?)
+        }
+        _ => None,
+    };
     let playing = spawn_contenders(&server, contenders, rounds)?;
-    let handovers = finish_contenders(playing).await?;
+    let let_go = async {
+        match head {
+            Some(head) => head.let_go(contenders.len()).await,
+            None => Ok(()),
+        }
+    };
+    let (handovers, let_go) = tokio::join!(finish_contenders(playing), let_go);
+    let handovers = handovers?;
+    let_go?;
     handovers.verify(contenders.len() * rounds)?;
     ensure!(
         handovers.changes() >= contenders.len(),

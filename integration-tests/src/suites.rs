@@ -18,6 +18,11 @@ use crate::peers::{Playing, Program, c_shell, java, python, zkcli};
 /// The longest of these runs takes 10 s on a machine of two cores that does nothing else.
 pub const BOUND: Duration = Duration::from_secs(180);
 
+/// The session timeout that contenders ask for.
+const SESSION: Duration = Duration::from_secs(10);
+/// The same where their server is started again: a JVM may take that long.
+const OUTLIVING_SESSION: Duration = Duration::from_secs(30);
+
 /// Who stands in line. All variants of one recipe exclude each other on one path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Contender {
@@ -48,6 +53,10 @@ impl Contender {
         }
     }
 
+    fn is_java(self) -> bool {
+        !matches!(self, Contender::KazooCuratorLock | Contender::KazooLock | Contender::KazooElection)
+    }
+
     /// The line that it stands in.
     pub fn line(self) -> Line {
         match self {
@@ -72,8 +81,22 @@ impl Contender {
         id: &str,
         contenders: usize,
     ) -> Result<Program> {
+        self.program_with_session(connect, base, rounds, id, contenders, SESSION)
+    }
+
+    fn program_with_session(
+        self,
+        connect: &str,
+        base: &str,
+        rounds: usize,
+        id: &str,
+        contenders: usize,
+        session: Duration,
+    ) -> Result<Program> {
         let (rounds, contenders) = (rounds.to_string(), contenders.to_string());
+        let (millis, seconds) = (session.as_millis().to_string(), session.as_secs().to_string());
         let mut args = vec![connect, base, &rounds, id, &contenders];
+        args.push(if self.is_java() { &millis } else { &seconds });
         match self {
             Contender::CuratorMutex(client) => java::program(client, "MutexContender", args),
             Contender::CuratorLatch(client) => java::program(client, "LatchContender", args),
@@ -81,7 +104,7 @@ impl Contender {
             Contender::KazooElection => Ok(python::program("election_contender.py", args)),
             Contender::KazooCuratorLock => Ok(python::program("lock_contender.py", args)),
             Contender::KazooLock => {
-                args.extend(["10", "kazoo"]);
+                args.push("kazoo");
                 Ok(python::program("lock_contender.py", args))
             }
         }
@@ -193,9 +216,14 @@ pub async fn contention_over_restart(
     let Some(_suite) = begin(&format!("restart under {contenders:?}"), backend, &needs) else {
         return Ok(());
     };
-    let mut server = backend.start(&[]).await?;
+    let mut server = backend.start(&["maxSessionTimeout=60000"]).await?;
     let before = writes(&server).await?;
-    let playing = spawn_contenders(&server, contenders, rounds)?;
+    let connect = server.connect_string();
+    let spawn = |(number, contender): (usize, &Contender)| {
+        let (id, all) = (format!("c{number}"), contenders.len());
+        contender.program_with_session(&connect, "/peer", rounds, &id, all, OUTLIVING_SESSION)?.spawn()
+    };
+    let playing = contenders.iter().enumerate().map(spawn).collect::<Result<Vec<_>>>()?;
     // A round takes three transactions; half of the rounds are over then.
     let half = before + u64::try_from(contenders.len() * rounds * 3 / 2)?;
     tokio::time::timeout(BOUND, async {

@@ -59,8 +59,7 @@ impl Ours {
     }
 
     async fn until_all(&self, place: &str) -> Result<()> {
-        while let (children, changed) =
-            self.client.get_children_and_watch(format!("{BASE}/{place}")).await?
+        while let (children, changed) = self.client.get_children_and_watch(format!("{BASE}/{place}")).await?
             && children.names.len() < self.members
         {
             changed.await?;

@@ -23,6 +23,7 @@ pub mod docent_bin;
 pub mod ensemble;
 pub mod four_letter;
 pub mod handovers;
+pub mod line_head;
 pub mod load;
 pub mod normalise;
 pub mod peers;

@@ -7,6 +7,7 @@ use docent::{Client, ErrorCode, ParentMode, Version};
 use docent_recipes::{Fence, Layout, Leader, Recipes};
 
 use crate::handovers::Round;
+use crate::line_head::Line;
 
 /// Everything that may be waited for is over in this time, or has failed.
 const BOUND: Duration = Duration::from_secs(300);
@@ -20,6 +21,17 @@ pub enum Kind {
     Latch,
     /// The election, at `BASE/lock`, with names of this layout.
     Election(Layout),
+}
+
+impl Kind {
+    /// The line that it stands in.
+    pub fn line(self) -> Line {
+        match self {
+            Kind::Lock => Line::Lock(Layout::default()),
+            Kind::Latch => Line::Latch,
+            Kind::Election(layout) => Line::Lock(layout),
+        }
+    }
 }
 
 /// One contender's whole run.

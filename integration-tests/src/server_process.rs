@@ -296,20 +296,34 @@ impl Drop for ServerProcess {
 /// # Errors
 /// When a thousand tries found none.
 pub fn free_address() -> Result<SocketAddr> {
+    Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, free_ports(1)?)))
+}
+
+/// The first of so many ports in a row, each of them as [`free_address`] gives one.
+///
+/// # Errors
+/// When a thousand tries found none.
+pub fn free_ports(count: u16) -> Result<u16> {
     static RESERVED: Mutex<VecDeque<UdpSocket>> = Mutex::new(VecDeque::new());
     let mut reserved = RESERVED.lock().unwrap_or_else(PoisonError::into_inner);
     for _ in 0..PORT_TRIES {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, fastrand::u16(PORTS)));
-        let Ok(reservation) = UdpSocket::bind(address) else { continue };
-        if TcpListener::bind(address).is_ok() {
-            if reserved.len() == RESERVED_MAX {
-                reserved.pop_front();
-            }
-            reserved.push_back(reservation);
-            return Ok(address);
-        }
+        let first = fastrand::u16(PORTS.start..PORTS.end - count);
+        let Some(reservations) = (first..first + count).map(reserve).collect::<Option<Vec<_>>>() else {
+            continue;
+        };
+        reserved.extend(reservations);
+        let beyond = reserved.len().saturating_sub(RESERVED_MAX);
+        reserved.drain(..beyond);
+        return Ok(first);
     }
-    bail!("no free port in {PORTS:?}")
+    bail!("no {count} free ports in a row in {PORTS:?}")
+}
+
+/// Keeps a port that nobody has; `None` when somebody has it.
+fn reserve(port: u16) -> Option<UdpSocket> {
+    let address = (Ipv4Addr::LOCALHOST, port);
+    let reservation = UdpSocket::bind(address).ok()?;
+    TcpListener::bind(address).is_ok().then_some(reservation)
 }
 
 /// Writes `zoo.cfg` into the folder: the base lines, each replaced by an `extra` line with the same key.
@@ -351,7 +365,10 @@ mod tests {
     #[test]
     fn a_port_is_given_once() {
         let given: Vec<SocketAddr> =
-            (0..RESERVED_MAX / 2).map(|_| free_address().expect("a free port")).collect();
+            (0..RESERVED_MAX / 4).map(|_| free_address().expect("a free port")).collect();
+        let first = free_ports(100).expect("free ports in a row");
+        let row = (first..first + 100).map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        let given: Vec<SocketAddr> = given.into_iter().chain(row).collect();
         for address in &given {
             assert!(UdpSocket::bind(address).is_err(), "{address} would be given again");
             assert!(TcpListener::bind(address).is_ok(), "{address} is in its server's way");

@@ -6,15 +6,22 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use docent_recipes::Layout;
 
 use crate::availability::{Need, Suite, note};
 use crate::backend::{Backend, Running};
 use crate::handovers::Handovers;
+use crate::line_head::{Head, Line};
 use crate::peers::java::JavaClient;
 use crate::peers::{Playing, Program, c_shell, java, python, zkcli};
 
 /// The longest of these runs takes 10 s on a machine of two cores that does nothing else.
 pub const BOUND: Duration = Duration::from_secs(180);
+
+/// The session timeout that contenders ask for.
+const SESSION: Duration = Duration::from_secs(10);
+/// The same where their server is started again: a JVM may take that long.
+const OUTLIVING_SESSION: Duration = Duration::from_secs(30);
 
 /// Who stands in line. All variants of one recipe exclude each other on one path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +53,21 @@ impl Contender {
         }
     }
 
+    fn is_java(self) -> bool {
+        !matches!(self, Contender::KazooCuratorLock | Contender::KazooLock | Contender::KazooElection)
+    }
+
+    /// The line that it stands in.
+    pub fn line(self) -> Line {
+        match self {
+            Contender::CuratorMutex(_) | Contender::CuratorSelector(_) | Contender::KazooCuratorLock => {
+                Line::Lock(Layout::Curator)
+            }
+            Contender::KazooLock | Contender::KazooElection => Line::Lock(Layout::Kazoo),
+            Contender::CuratorLatch(_) => Line::Latch,
+        }
+    }
+
     /// The program that contends `rounds` times as `id` below `base`, once `contenders` have come; see
     /// [`crate::handovers`] for what it does and prints.
     ///
@@ -59,8 +81,22 @@ impl Contender {
         id: &str,
         contenders: usize,
     ) -> Result<Program> {
+        self.program_with_session(connect, base, rounds, id, contenders, SESSION)
+    }
+
+    fn program_with_session(
+        self,
+        connect: &str,
+        base: &str,
+        rounds: usize,
+        id: &str,
+        contenders: usize,
+        session: Duration,
+    ) -> Result<Program> {
         let (rounds, contenders) = (rounds.to_string(), contenders.to_string());
+        let (millis, seconds) = (session.as_millis().to_string(), session.as_secs().to_string());
         let mut args = vec![connect, base, &rounds, id, &contenders];
+        args.push(if self.is_java() { &millis } else { &seconds });
         match self {
             Contender::CuratorMutex(client) => java::program(client, "MutexContender", args),
             Contender::CuratorLatch(client) => java::program(client, "LatchContender", args),
@@ -68,7 +104,7 @@ impl Contender {
             Contender::KazooElection => Ok(python::program("election_contender.py", args)),
             Contender::KazooCuratorLock => Ok(python::program("lock_contender.py", args)),
             Contender::KazooLock => {
-                args.extend(["10", "kazoo"]);
+                args.push("kazoo");
                 Ok(python::program("lock_contender.py", args))
             }
         }
@@ -131,7 +167,8 @@ pub async fn kazoo(backend: Backend) -> Result<()> {
     Ok(())
 }
 
-/// Several contenders stand in one line, each for `rounds` rounds, and no handover breaks the fence.
+/// Several contenders stand in one line, each for `rounds` rounds, and no handover breaks the fence. All of them wait at
+/// first, if they exclude each other.
 ///
 /// # Errors
 /// As [`framework`]; also when the handovers are not what [`Handovers::verify`] demands.
@@ -139,8 +176,23 @@ pub async fn contention(backend: Backend, contenders: &[Contender], rounds: usiz
     let needs = needs(backend, contenders);
     let Some(_suite) = begin(&format!("contention {contenders:?}"), backend, &needs) else { return Ok(()) };
     let server = backend.start(&[]).await?;
+    let lines: Vec<Line> = contenders.iter().map(|contender| contender.line()).collect();
+    let head = match lines.as_slice() {
+        [line, others @ ..] if others.iter().all(|other| other == line) => {
+            Some(Head::of(*line, &server.connect_string(), "/peer").await?)
+        }
+        _ => None,
+    };
     let playing = spawn_contenders(&server, contenders, rounds)?;
-    let handovers = finish_contenders(playing).await?;
+    let let_go = async {
+        match head {
+            Some(head) => head.let_go(contenders.len()).await,
+            None => Ok(()),
+        }
+    };
+    let (handovers, let_go) = tokio::join!(finish_contenders(playing), let_go);
+    let handovers = handovers?;
+    let_go?;
     handovers.verify(contenders.len() * rounds)?;
     ensure!(
         handovers.changes() >= contenders.len(),
@@ -164,9 +216,14 @@ pub async fn contention_over_restart(
     let Some(_suite) = begin(&format!("restart under {contenders:?}"), backend, &needs) else {
         return Ok(());
     };
-    let mut server = backend.start(&[]).await?;
+    let mut server = backend.start(&["maxSessionTimeout=60000"]).await?;
     let before = writes(&server).await?;
-    let playing = spawn_contenders(&server, contenders, rounds)?;
+    let connect = server.connect_string();
+    let spawn = |(number, contender): (usize, &Contender)| {
+        let (id, all) = (format!("c{number}"), contenders.len());
+        contender.program_with_session(&connect, "/peer", rounds, &id, all, OUTLIVING_SESSION)?.spawn()
+    };
+    let playing = contenders.iter().enumerate().map(spawn).collect::<Result<Vec<_>>>()?;
     // A round takes three transactions; half of the rounds are over then.
     let half = before + u64::try_from(contenders.len() * rounds * 3 / 2)?;
     tokio::time::timeout(BOUND, async {
@@ -236,7 +293,7 @@ pub async fn finish_contenders(playing: Vec<Playing>) -> Result<Handovers> {
 pub async fn zkcli(backend: Backend) -> Result<()> {
     let Some(_suite) = begin("zkCli.sh", backend, &[Need::Jdk, Need::ZkCli]) else { return Ok(()) };
     for script in ["session-nodes", "session-access", "one-shot"] {
-        let server = backend.start(&[]).await?;
+        let server = backend.start(&[zkcli::LONG_SESSIONS]).await?;
         zkcli::compare(&server, script).await?;
     }
     Ok(())

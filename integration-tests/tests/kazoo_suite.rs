@@ -6,14 +6,14 @@
 //! that is said.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use docent_integration_tests::availability::{Need, Suite, kazoo_suite_home, note, programs};
 use docent_integration_tests::docent_bin;
 use docent_integration_tests::peers::Program;
+use docent_integration_tests::server_process::free_ports;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
@@ -59,17 +59,6 @@ const TEST_BOUND_S: &str = "120";
 /// kazoo gives each server ten ports, from the one that it is told on.
 const PORTS_EACH: u16 = 10;
 
-fn free_ports(servers: u16) -> Result<u16> {
-    for _ in 0..1_000 {
-        let first = fastrand::u16(12_000..31_000);
-        let mut all = first..first + servers * PORTS_EACH;
-        if all.all(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()) {
-            return Ok(first);
-        }
-    }
-    bail!("no {servers} times {PORTS_EACH} free ports in a row")
-}
-
 /// Runs modules, or of them some tests only, on an ensemble of its own. How each test ended, by its name.
 async fn run(
     folder: &Path,
@@ -94,7 +83,7 @@ async fn run(
         .env("CI", "true")
         .env("ZOOKEEPER_CLASSPATH", "-")
         .env("ZOOKEEPER_CLUSTER_SIZE", servers.to_string())
-        .env("ZOOKEEPER_PORT_OFFSET", free_ports(servers)?.to_string());
+        .env("ZOOKEEPER_PORT_OFFSET", free_ports(servers * PORTS_EACH)?.to_string());
     let output = program.run(GROUP_BOUND).await?;
     let lines = std::fs::read_to_string(&report)
         .with_context(|| format!("no test was run\n{}\n{}", output.stdout, output.stderr))?;

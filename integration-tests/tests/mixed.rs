@@ -1,9 +1,10 @@
-//! Rust contenders in one line with those of other clients, on our server and on Apache's.
+//! Rust contenders in one line with those of other clients, on our server and on Apache's. All of them wait at first.
 
 use anyhow::{Result, ensure};
 use docent_integration_tests::availability::Suite;
 use docent_integration_tests::backend::Backend;
 use docent_integration_tests::handovers::Handovers;
+use docent_integration_tests::line_head::Head;
 use docent_integration_tests::peers::java::JavaClient;
 use docent_integration_tests::rust_contenders::{self, Kind};
 use docent_integration_tests::suites::{self, Contender};
@@ -18,6 +19,8 @@ async fn play(backend: Backend, kind: Kind, rust: usize, others: &[Contender], r
     };
     let server = backend.start(&[]).await?;
     let contenders = rust + others.len();
+    ensure!(others.iter().all(|other| other.line() == kind.line()), "{others:?} stand in another line");
+    let head = Head::of(kind.line(), &server.connect_string(), "/peer").await?;
     let ours = (0..rust).map(|number| {
         tokio::spawn(
             rust_contenders::Contender {
@@ -33,7 +36,9 @@ async fn play(backend: Backend, kind: Kind, rust: usize, others: &[Contender], r
     });
     let ours: Vec<_> = ours.collect();
     let playing = suites::spawn_contenders_among(&server, others, rounds, contenders)?;
-    let mut handovers: Handovers = suites::finish_contenders(playing).await?;
+    let (handovers, let_go) = tokio::join!(suites::finish_contenders(playing), head.let_go(contenders));
+    let mut handovers: Handovers = handovers?;
+    let_go?;
     for contender in ours {
         for round in contender.await?? {
             handovers.add(round);

@@ -42,6 +42,8 @@ impl Ours {
             let inside = meet.enter_within(BOUND).await?;
             self.all(&format!("came-{round}")).await?;
             inside.fence().check()?;
+            self.make(&format!("inside-{round}/{}", self.id)).await?;
+            self.until_all(&format!("inside-{round}")).await?;
             self.make(&format!("goes-{round}/{}", self.id)).await?;
             inside.leave_within(BOUND).await?;
             self.all(&format!("goes-{round}")).await?;
@@ -53,6 +55,15 @@ impl Ours {
         let path = format!("{BASE}/{node}");
         self.client.create_parents(&path, ParentMode::Persistent).await?;
         self.client.create(path, "").await?;
+        Ok(())
+    }
+
+    async fn until_all(&self, place: &str) -> Result<()> {
+        while let (children, changed) = self.client.get_children_and_watch(format!("{BASE}/{place}")).await?
+            && children.names.len() < self.members
+        {
+            changed.await?;
+        }
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use docent::{Client, ErrorCode, ParentMode, Version};
+use docent::{Client, ParentMode, Version};
 use docent_integration_tests::availability::{Need, Suite};
 use docent_integration_tests::backend::Backend;
 use docent_integration_tests::peers::java::JavaClient;
@@ -16,6 +16,8 @@ use futures::future::{join_all, try_join_all};
 const BASE: &str = "/peer";
 /// What the programs in the other languages say too.
 const PERMITS: usize = 2;
+/// As many as there are permits, so that ours alone can use all of them.
+const OURS: usize = PERMITS;
 
 /// Somebody else's contender.
 #[derive(Clone, Copy, Debug)]
@@ -53,15 +55,7 @@ impl Ours {
     /// Plays all rounds; the count of each.
     async fn play(self) -> Result<Vec<usize>> {
         let client = Client::connect(&*self.connect).await?;
-        let ready = format!("{BASE}/ready");
-        let mine = format!("{ready}/{}", self.id);
-        client.create_parents(&mine, ParentMode::Persistent).await?;
-        client.create(&mine, "").await?;
-        while let (children, changed) = client.get_children_and_watch(&ready).await?
-            && children.names.len() < self.contenders
-        {
-            changed.await?;
-        }
+        self.meet(&client, "ready", self.contenders).await?;
         let permits = u32::try_from(PERMITS)?;
         let semaphore = client.semaphore(format!("{BASE}/semaphore")).layout(self.layout).permits(permits);
         let mut counts = Vec::new();
@@ -69,9 +63,7 @@ impl Ours {
             // Every third time all permits at once: then nobody else may be inside.
             let wanted = if round % 3 == 2 { permits } else { 1 };
             let set = semaphore.acquire_many_within(wanted, BOUND).await?;
-            let node = format!("{BASE}/inside/{}-{round}", self.id);
-            // The first time, until all permits are in use: some line of luck could keep that from being seen.
-            let inside = enter(&client, &node, if round == 0 { PERMITS } else { 1 }).await?;
+            let inside = self.enter(&client, round).await?;
             set.check()?;
             ensure!(wanted == 1 || inside == 1, "{inside} inside, and {} has all permits", self.id);
             counts.push(inside);
@@ -80,25 +72,34 @@ impl Ours {
         client.close().await?;
         Ok(counts)
     }
-}
 
-/// Is inside until so many are seen there; how many that were.
-async fn enter(client: &Client, mine: &str, wanted: usize) -> Result<usize> {
-    client.create_parents(mine, ParentMode::Persistent).await?;
-    client.create(mine, "").await?;
-    let inside = tokio::time::timeout(BOUND, async {
-        loop {
-            let (children, changed) = client.get_children_and_watch(format!("{BASE}/inside")).await?;
-            if children.names.len() >= wanted {
-                return anyhow::Ok(children.names.len());
-            }
+    /// Is inside; how many are seen there. In the first round ours stay until all of them have come: the last one sees
+    /// the others then, whoever is quick and whoever is slow, and all permits are seen in use. To look until somebody is
+    /// there would not do: others come and go between two looks, and whoever wants all permits would wait for us.
+    async fn enter(&self, client: &Client, round: usize) -> Result<usize> {
+        let mine = format!("{BASE}/inside/{}-{round}", self.id);
+        client.create_parents(&mine, ParentMode::Persistent).await?;
+        client.create(&mine, "").await?;
+        let inside = client.get_children(format!("{BASE}/inside")).await?.names.len();
+        if round == 0 {
+            tokio::time::timeout(BOUND, self.meet(client, "met", OURS)).await.context("ours never met")??;
+        }
+        client.delete(&mine, Version::ANY).await?;
+        Ok(inside)
+    }
+
+    /// Says that we have come, and waits until so many have.
+    async fn meet(&self, client: &Client, place: &str, wanted: usize) -> Result<()> {
+        let place = format!("{BASE}/{place}");
+        let mine = format!("{place}/{}", self.id);
+        client.create_parents(&mine, ParentMode::Persistent).await?;
+        client.create(&mine, "").await?;
+        while let (children, changed) = client.get_children_and_watch(&place).await?
+            && children.names.len() < wanted
+        {
             changed.await?;
         }
-    });
-    let inside = inside.await.with_context(|| format!("never {wanted} inside"))??;
-    match client.delete(mine, Version::ANY).await {
-        Err(error) if error.code() != Some(ErrorCode::NO_NODE) => Err(error.into()),
-        _ => Ok(inside),
+        Ok(())
     }
 }
 
@@ -133,14 +134,14 @@ async fn play(backend: Backend, layout: Layout, others: &[Other], rounds: usize)
         return Ok(());
     };
     let server = backend.start(&[]).await?;
-    let (connect, contenders) = (server.connect_string(), 2 + others.len());
+    let (connect, contenders) = (server.connect_string(), OURS + others.len());
     let (times, all) = (rounds.to_string(), contenders.to_string());
     let playing = others
         .iter()
         .enumerate()
         .map(|(number, other)| other.program([&connect, BASE, &times, &format!("c{number}"), &all])?.spawn());
     let playing = playing.collect::<Result<Vec<_>>>()?;
-    let ours = (0..2).map(|number| {
+    let ours = (0..OURS).map(|number| {
         let id = format!("r{number}");
         Ours { connect: connect.clone(), layout, id, rounds, contenders }.play()
     });

@@ -26,6 +26,7 @@ const SCENARIOS: &[Scenario] = scenarios![
     rounds_have_paths_of_their_own,
     ready_stands_while_somebody_is_inside,
     nobody_has_left_before_all_leave,
+    the_lowest_name_goes_last,
     one_too_many_gets_in_and_bounds_are_kept,
     an_enter_dropped_at_any_poll_leaves_nothing,
     an_enter_dropped_at_any_time_leaves_nothing,
@@ -272,6 +273,34 @@ async fn nobody_has_left_before_all_leave(ground: Ground) -> Result<()> {
     ground.nothing_left(&client).await
 }
 
+/// Curator's members left too early when the lowest one, which was ours, went before others.
+async fn the_lowest_name_goes_last(ground: Ground) -> Result<()> {
+    let client = ground.client().await?;
+    let barrier = double(&client, &ground, 3);
+    let enters = (0..3).map(|_| barrier.enter());
+    let mut inside = soon("all to come", futures::future::try_join_all(enters)).await??;
+    inside.sort_by_key(|one| one.fence().path().to_owned());
+    let (last, middle) = (inside.pop().context("three")?, inside.pop().context("three")?);
+    let lowest = inside.pop().context("three")?;
+    let stay = [&lowest, &last].map(|one| path::name(one.fence().path()).to_owned());
+    let left = [lowest, middle].map(|one| tokio::spawn(one.leave()));
+    eventually("the middle one's end", async || {
+        let now = children(&client, &ground.path("double")).await?;
+        let members: Vec<String> = now.into_iter().filter(|name| name != "ready").collect();
+        Ok(members.iter().eq(stay.iter()))
+    })
+    .await?;
+    for leave in &left {
+        still_waits(&client, leave).await?;
+    }
+    ensure!(children(&client, &ground.path("double")).await?.contains(&stay[0]), "the lowest has gone");
+    soon("the last one", last.leave()).await??;
+    for leave in left {
+        soon("all to leave", leave).await???;
+    }
+    ground.nothing_left(&client).await
+}
+
 async fn one_too_many_gets_in_and_bounds_are_kept(ground: Ground) -> Result<()> {
     let client = ground.client().await?;
     let barrier = double(&client, &ground, 2);
@@ -365,8 +394,10 @@ async fn a_dead_member_holds_nobody_up(ground: Ground) -> Result<()> {
     let (one, two) = (ground.client().await?, ground.client().await?);
     let (a, b) = (double(&one, &ground, 2), double(&two, &ground, 2));
     let (dead, inside) = soon("both", async { tokio::try_join!(a.enter(), b.enter()) }).await??;
+    // The lowest name goes last.
+    let stay = if inside.fence().path() < dead.fence().path() { 2 } else { 1 };
     let leaving = tokio::spawn(inside.leave());
-    eventually("one there", async || Ok(ground.ephemerals(&two).await?.len() == 1)).await?;
+    eventually("who is to stay", async || Ok(ground.ephemerals(&two).await?.len() == stay)).await?;
     still_waits(&two, &leaving).await?;
     expire(&ground.connect, &one).await?;
     soon("leaving alone", leaving).await???;

@@ -50,6 +50,10 @@ async fn written(folder: &Path) -> Result<SessionId> {
     let session = client.session_ready().await?.id();
     // The session is not closed: the folder is as a crash would leave it.
     server.stop().await?;
+    // Nor may it be closed later. A client that is only dropped goes on looking for a server to close it at, for a while,
+    // and one of those to come may be given the same port.
+    let unanswered = client.close().await;
+    ensure!(unanswered.is_err(), "closed by a server that had stopped: {unanswered:?}");
     Ok(session)
 }
 

@@ -132,7 +132,8 @@ impl Inside {
         self.guard.fence()
     }
 
-    /// Leaves, and waits until all have left that are inside now.
+    /// Leaves, and waits until all have left that are inside now. Our node goes at once, or as the last one if its name is
+    /// the lowest.
     ///
     /// # Errors
     /// [`Error::Closed`] and what the server refuses. Our node goes in the background.
@@ -144,20 +145,19 @@ impl Inside {
         // Before our own node goes: then all of this round are there still, and whoever comes for the next one cannot be
         // there yet, since it waits for us to go.
         let mut waited_for = barrier.others(guard.path()).await?;
+        let own = path::name(guard.path());
+        if waited_for.first().is_none_or(|other| own < other.as_str()) {
+            // Curator's members wait for the lowest name to go, and then take one other that is left for the sign that all
+            // have gone: so the lowest goes last.
+            barrier.until_gone(&mut waited_for).await?;
+        }
         if let Err(pending) = guard.release().await {
             tracing::debug!(%pending, "left the barrier, the node goes in the background");
         }
         // It may be about to remove the `ready` of this round. If we came again before it does, that would be the next one's,
         // and who has not seen it yet would wait for one who has left.
         ended.cancelled().await;
-        let mut backoff = Backoff::reconnecting();
-        loop {
-            match barrier.wait_for_leavers(&mut waited_for).await {
-                Ok(true) => return Ok(()),
-                Ok(false) => backoff = Backoff::reconnecting(),
-                Err(error) => retried(error, &mut backoff).await?,
-            }
-        }
+        barrier.until_gone(&mut waited_for).await
     }
 
     /// Leaves, and waits until all have left, but not longer than `limit`.
@@ -212,6 +212,18 @@ impl DoubleBarrier {
             Ok(children) => Ok(members(children.names)),
             Err(error) if error.code() == Some(ErrorCode::NO_NODE) => Ok(Default::default()),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits until none of these is there.
+    async fn until_gone(&self, waited_for: &mut BTreeSet<String>) -> Result<(), Error> {
+        let mut backoff = Backoff::reconnecting();
+        loop {
+            match self.wait_for_leavers(waited_for).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => backoff = Backoff::reconnecting(),
+                Err(error) => retried(error, &mut backoff).await?,
+            }
         }
     }
 

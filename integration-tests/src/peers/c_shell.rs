@@ -2,7 +2,8 @@
 //!
 //! The shell answers asynchronously and a `quit` cuts off what is on its way, so a script cannot simply be piped in. In
 //! `integration-tests/peers/c/NAME.txt`, `> COMMAND` sends a line, `< TEXT` waits until a line that contains TEXT has been
-//! printed since the line matched before, `= TEXT` waits for a line that is TEXT, and `#` begins a comment.
+//! printed since the line matched before, `= TEXT` waits for a line that is TEXT, `? TEXT` waits until a line that contains
+//! TEXT has been printed at all, which is for the other one of the two streams, and `#` begins a comment.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -68,6 +69,9 @@ impl Session {
             self.expect(|seen| seen.contains(text)).await
         } else if let Some(text) = line.strip_prefix("= ") {
             self.expect(|seen| seen.trim() == text).await
+        } else if let Some(text) = line.strip_prefix("? ") {
+            let printed = self.transcript.lines().any(|seen| !seen.starts_with("> ") && seen.contains(text));
+            if printed { Ok(()) } else { self.expect(|seen| seen.contains(text)).await }
         } else if line.is_empty() || line.starts_with('#') {
             Ok(())
         } else {

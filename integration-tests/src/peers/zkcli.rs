@@ -18,9 +18,16 @@ use crate::normalise::Normaliser;
 /// A shell starts in half a second; the bound is for a loaded machine.
 const BOUND: Duration = Duration::from_secs(60);
 
+/// What a server must allow so that the scripts see what a shell of one command has left behind: Apache's shell goes
+/// without ending its session, its ephemeral node is there until that times out, and the shells after it are JVMs that
+/// may take their time to start.
+pub const LONG_SESSIONS: &str = "maxSessionTimeout=600000";
+/// The session timeout that a shell asks for, milliseconds. Unless a server allows as much, it grants less.
+const SESSION_MS: &str = "600000";
+
 fn shell(connect: &str) -> Program {
     Program::new("zkCli.sh", ZKCLI)
-        .args(["-server", connect])
+        .args(["-server", connect, "-timeout", SESSION_MS])
         .env("CLIENT_JVMFLAGS", "-Xmx128m -XX:TieredStopAtLevel=1")
 }
 

@@ -63,7 +63,7 @@ pub(crate) async fn watches_survive_a_reconnect(stage: Stage) -> Result<()> {
 }
 
 pub(crate) async fn an_expired_session_is_renewed(stage: Stage) -> Result<()> {
-    let (client, other) = (stage.client().await?, stage.bystander().await?);
+    let (client, other) = (stage.short_client().await?, stage.bystander().await?);
     let old = client.session()?;
     client.create("/e", "").ephemeral().await?;
     let (_, ends_with_the_session) = client.exists_and_watch("/nothing").await?;
@@ -154,10 +154,10 @@ pub(crate) async fn closing_ends_the_session(stage: Stage) -> Result<()> {
         let begun = Instant::now();
         let event = within(path, watch).await??;
         ensure!(event.kind == EventType::NodeDeleted);
-        ensure!(begun.elapsed() < Duration::from_secs(2), "that was the timeout, not the close");
+        ensure!(begun.elapsed() < LONG_SESSION / 2, "that was the timeout, not the close");
         Ok(())
     };
-    let client = stage.builder().session_timeout(Duration::from_secs(10)).connect().await?;
+    let client = stage.client().await?;
     client.create("/e", "").ephemeral().await?;
     let (_, watch) = other.get_data_and_watch("/e").await?;
     let last = client.create("/last", "").send();
@@ -167,18 +167,18 @@ pub(crate) async fn closing_ends_the_session(stage: Stage) -> Result<()> {
     ensure!(client.get_data("/").await == Err(Error::Closed) && client.close().await.is_ok());
     ensure!(matches!(client.state().current(), ConnState::Closed { .. }));
 
-    let client = stage.builder().session_timeout(Duration::from_secs(10)).connect().await?;
+    let client = stage.client().await?;
     client.create("/f", "").ephemeral().await?;
     let (_, watch) = other.get_data_and_watch("/f").await?;
     drop(client);
     gone_within("/f", watch).await?;
 
-    let client = stage.builder().connect().await?;
+    let client = stage.short_client().await?;
     stage.proxy.stall_up(true);
     let begun = Instant::now();
-    let unanswered = client.close().await;
+    let unanswered = within("the end of an unanswered close", client.close()).await?;
     ensure!(matches!(unanswered, Err(Error::Timeout { .. })), "{unanswered:?}");
-    ensure!(begun.elapsed() < Duration::from_secs(3), "bounded by a third of the timeout");
+    ensure!(begun.elapsed() < SHORT_SESSION, "a third of the timeout is the bound, not all of it");
     Ok(())
 }
 
@@ -204,25 +204,29 @@ pub(crate) async fn a_session_is_resumed(stage: Stage) -> Result<()> {
 
 /// Our packets are lost, the server's arrive: whoever relies on the lease stops before the server lets another in.
 pub(crate) async fn the_lease_ends_before_the_session(stage: Stage) -> Result<()> {
-    let (client, other) = (stage.client().await?, stage.bystander().await?);
+    let (client, other) = (stage.short_client().await?, stage.bystander().await?);
     client.create("/held", "").ephemeral().await?;
     let hold = client.hold_lease();
-    // Proofs keep coming, whatever else goes on.
+    // Proofs keep coming, whatever else goes on: for longer than the first one could last.
     let begun = Instant::now();
-    while begun.elapsed() < Duration::from_secs(5) {
+    while begun.elapsed() < SHORT_SESSION * 5 / 4 {
         ensure!(client.lease().is_valid(), "{:?}", client.lease());
         client.get_data("/held").await?;
-        // The pause of a bounded wait: five seconds of proofs are watched.
+        // The pause of a bounded wait: ten seconds of proofs are watched.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let (_, gone) = other.exists_and_watch("/held").await?;
     stage.proxy.stall_up(true);
+    // When the lease has ended by its own word: it may be a while until it is looked at.
     let lease_end = async {
-        while client.lease().is_valid() {
+        loop {
+            let lease = client.lease();
+            if !lease.is_valid() {
+                return lease.until.into_std();
+            }
             // The pause of a bounded wait: a lease ends by itself.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        Instant::now()
     };
     let released = async { within("the end of the session", gone).await.map(|_| Instant::now()) };
     let (lease_end, released) = tokio::join!(lease_end, released);
@@ -233,7 +237,7 @@ pub(crate) async fn the_lease_ends_before_the_session(stage: Stage) -> Result<()
 }
 
 pub(crate) async fn an_outage_costs_little(stage: Stage) -> Result<()> {
-    let client = stage.builder().session_timeout(Duration::from_secs(10)).connect().await?;
+    let client = stage.client().await?;
     let mut state = client.state();
     stage.proxy.refuse(true);
     stage.proxy.cut();

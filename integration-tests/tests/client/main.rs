@@ -20,13 +20,20 @@ use docent_integration_tests::proxy::Proxy;
 /// Everything that is waited for comes within this time, or not at all.
 const BOUND: Duration = Duration::from_secs(30);
 
-/// Short ticks, so that sessions may be short; TTLs and reconfiguration allowed.
-const CONFIG: [&str; 3] = ["tickTime=500", "extendedTypesEnabled=true", "reconfigEnabled=true"];
+/// Short ticks, so that the end of a session is soon noticed, and long sessions all the same; TTLs and reconfiguration
+/// allowed.
+const CONFIG: [&str; 4] =
+    ["tickTime=500", "maxSessionTimeout=60000", "extendedTypesEnabled=true", "reconfigEnabled=true"];
 
 /// The same as flags, for what Apache 3.8 reads only from there.
 const JVM: [&str; 1] = ["-Dzookeeper.extendedTypesEnabled=true"];
 
 const TICK: Duration = Duration::from_millis(500);
+
+/// The session timeout where no session is to end: a server or this process may stand still for seconds.
+const LONG_SESSION: Duration = Duration::from_secs(30);
+/// The session timeout of those whose end is waited for. Until then they must live, too.
+const SHORT_SESSION: Duration = Duration::from_secs(8);
 
 /// One server, and a proxy before it that a test may do things with.
 struct Stage {
@@ -44,11 +51,16 @@ impl Stage {
 
     /// A client through the proxy.
     fn builder(&self) -> ClientBuilder {
-        Client::builder(self.proxy.connect_string()).session_timeout(Duration::from_secs(3)).server_tick(TICK)
+        Client::builder(self.proxy.connect_string()).session_timeout(LONG_SESSION).server_tick(TICK)
     }
 
     async fn client(&self) -> Result<Client> {
         Ok(self.builder().connect().await?)
+    }
+
+    /// A client whose session ends soon when the server does not hear of it.
+    async fn short_client(&self) -> Result<Client> {
+        Ok(self.builder().session_timeout(SHORT_SESSION).connect().await?)
     }
 
     /// A client that nothing happens to.

@@ -205,9 +205,11 @@ pub(crate) async fn identities_are_taken_along(stage: Stage) -> Result<()> {
     client.add_auth("digest", "second:secret").await?;
     let (other, mut state) = (stage.bystander().await?, client.state());
     ensure!(other.get_data("/mine").await.is_err_and(|error| error.code() == Some(ErrorCode::NO_AUTH)));
-    let _ = state.current();
+    // Nobody sees a suspension that is over at once.
+    stage.proxy.refuse(true);
     stage.proxy.cut();
     within("suspension", state.wait_for(|state| !state.is_connected())).await?;
+    stage.proxy.refuse(false);
     within("reconnect", state.wait_for(ConnState::is_connected)).await?;
     client.get_data("/mine").await?;
     let who = client.who_am_i().await?;

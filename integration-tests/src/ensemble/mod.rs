@@ -8,6 +8,7 @@ mod change;
 mod compare;
 mod level;
 mod report;
+pub mod sure;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use docent::Client;
 
 use crate::availability::Need;
 use crate::backend::Backend;
@@ -482,6 +484,11 @@ impl Drop for Ensemble {
             let _ = std::fs::write(path, member.process.log_text());
         }
     }
+}
+
+/// Ends a session that is of no more use. One that cannot be closed now, because there is an election, ends by itself.
+async fn leave(client: Client) {
+    let _ = client.close().await;
 }
 
 fn server_line(id: u64, seat: Seat) -> Result<String> {

@@ -47,7 +47,8 @@ impl Contender {
     }
 
     /// The program that contends `rounds` times as `id` below `base`, once `contenders` have come; see
-    /// [`crate::handovers`] for what it does and prints.
+    /// [`crate::handovers`] for what it does and prints. A mutex, a latch and kazoo's lock that are given no round go on
+    /// until `BASE/enough` is there.
     ///
     /// # Errors
     /// When the Java programs do not compile.
@@ -68,7 +69,7 @@ impl Contender {
             Contender::KazooElection => Ok(python::program("election_contender.py", args)),
             Contender::KazooCuratorLock => Ok(python::program("lock_contender.py", args)),
             Contender::KazooLock => {
-                args.extend(["10", "kazoo"]);
+                args.extend(["30", "kazoo"]);
                 Ok(python::program("lock_contender.py", args))
             }
         }

@@ -76,6 +76,8 @@ async fn session_moves(servers: &Ensemble, one: u64, other: u64, path: &str) -> 
         let moved = builder.resume(session, password).renew_session(false).connect().await;
         holder = moved.with_context(|| format!("moving to member {id}"))?;
         ensure!(holder.session()?.id() == session, "member {id} gave another session");
+        // A server of Apache's that is told of the session may still have the node to apply.
+        holder.sync(path).await?;
         let stat = holder.exists(path).await?.context("the ephemeral node of the moved session")?;
         ensure!(stat.ephemeral_owner == session);
         holder.set_data(path, id.to_string(), Version::ANY).await?;

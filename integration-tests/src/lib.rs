@@ -31,4 +31,5 @@ pub mod recipe_kit;
 pub mod rust_contenders;
 pub mod server_process;
 pub mod sim;
+pub mod start_line;
 pub mod suites;

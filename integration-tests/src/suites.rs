@@ -12,6 +12,7 @@ use crate::backend::{Backend, Running};
 use crate::handovers::Handovers;
 use crate::peers::java::JavaClient;
 use crate::peers::{Playing, Program, c_shell, java, python, zkcli};
+use crate::start_line::StartLine;
 
 /// The longest of these runs takes 10 s on a machine of two cores that does nothing else.
 pub const BOUND: Duration = Duration::from_secs(180);
@@ -132,7 +133,8 @@ pub async fn kazoo(backend: Backend) -> Result<()> {
     Ok(())
 }
 
-/// Several contenders stand in one line, each for `rounds` rounds, and no handover breaks the fence.
+/// Several contenders stand in one line, each for `rounds` rounds, and no handover breaks the fence. All have a place
+/// before the first is let in.
 ///
 /// # Errors
 /// As [`framework`]; also when the handovers are not what [`Handovers::verify`] demands.
@@ -140,8 +142,12 @@ pub async fn contention(backend: Backend, contenders: &[Contender], rounds: usiz
     let needs = needs(backend, contenders);
     let Some(_suite) = begin(&format!("contention {contenders:?}"), backend, &needs) else { return Ok(()) };
     let server = backend.start(&[]).await?;
+    let line = StartLine::stand(&server.connect_string(), "/peer", contenders).await?;
     let playing = spawn_contenders(&server, contenders, rounds)?;
+    let gone = line.go().await;
+    // What contenders print says more than that they did not come.
     let handovers = finish_contenders(playing).await?;
+    gone?;
     handovers.verify(contenders.len() * rounds)?;
     ensure!(
         handovers.changes() >= contenders.len(),

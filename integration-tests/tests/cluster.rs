@@ -110,7 +110,7 @@ async fn a_frozen_follower_stops_nobody() -> Result<()> {
     let frozen = servers.ids().into_iter().find(|id| *id != leader).context("three have a follower")?;
     servers.freeze(frozen).await?;
     advance(&servers, &mut load, 1_000).await?;
-    ensure!(servers.srvr(leader).await?.role == Role::Leader, "member {leader} does not lead any more");
+    ensure!(servers.srvr_soon(leader).await?.role == Role::Leader, "member {leader} does not lead any more");
     servers.thaw(frozen)?;
     servers.all_serve().await?;
     load.everyone_writes().await.with_context(|| servers.logs())?;

@@ -125,7 +125,8 @@ async fn docent_follows_apache() -> Result<()> {
         Seat::observer(DocentBinary),
     ];
     let mut servers = Ensemble::start_led_by(3, &seats, &[]).await?;
-    ensure!(servers.srvr(1).await?.role == Role::Follower && servers.srvr(4).await?.role == Role::Observer);
+    ensure!(servers.srvr_soon(1).await?.role == Role::Follower);
+    ensure!(servers.srvr_soon(4).await?.role == Role::Observer);
     across(&mut servers).await?;
     quorum_needs(&mut servers, 2, &[1, 3, 4], "/needed").await?;
     ensure!(servers.leader().await? == 3, "the leader has changed");

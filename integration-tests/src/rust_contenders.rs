@@ -7,7 +7,7 @@ use docent::{Client, ErrorCode, ParentMode, Version};
 use docent_recipes::{Fence, Layout, Leader, Recipes};
 
 use crate::handovers::Round;
-use crate::line_head::Line;
+use crate::start_line::Line;
 
 /// Everything that may be waited for is over in this time, or has failed.
 const BOUND: Duration = Duration::from_secs(300);
@@ -27,9 +27,9 @@ impl Kind {
     /// The line that it stands in.
     pub fn line(self) -> Line {
         match self {
-            Kind::Lock => Line::Lock(Layout::default()),
+            Kind::Lock => Line::of_locks(Layout::default()),
             Kind::Latch => Line::Latch,
-            Kind::Election(layout) => Line::Lock(layout),
+            Kind::Election(layout) => Line::of_locks(layout),
         }
     }
 }

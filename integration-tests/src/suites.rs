@@ -6,22 +6,19 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use docent_recipes::Layout;
 
 use crate::availability::{Need, Suite, note};
 use crate::backend::{Backend, Running};
 use crate::handovers::Handovers;
-use crate::line_head::{Head, Line};
 use crate::peers::java::JavaClient;
 use crate::peers::{Playing, Program, c_shell, java, python, zkcli};
+use crate::start_line::{Line, StartLine};
 
 /// The longest of these runs takes 10 s on a machine of two cores that does nothing else.
 pub const BOUND: Duration = Duration::from_secs(180);
 
-/// The session timeout that contenders ask for.
-const SESSION: Duration = Duration::from_secs(10);
-/// The same where their server is started again: a JVM may take that long.
-const OUTLIVING_SESSION: Duration = Duration::from_secs(30);
+/// The session timeout that contenders ask for. A server of theirs that is a JVM may take a third of it to start again.
+const SESSION: Duration = Duration::from_secs(30);
 
 /// Who stands in line. All variants of one recipe exclude each other on one path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,15 +58,16 @@ impl Contender {
     pub fn line(self) -> Line {
         match self {
             Contender::CuratorMutex(_) | Contender::CuratorSelector(_) | Contender::KazooCuratorLock => {
-                Line::Lock(Layout::Curator)
+                Line::Curator
             }
-            Contender::KazooLock | Contender::KazooElection => Line::Lock(Layout::Kazoo),
+            Contender::KazooLock | Contender::KazooElection => Line::Kazoo,
             Contender::CuratorLatch(_) => Line::Latch,
         }
     }
 
     /// The program that contends `rounds` times as `id` below `base`, once `contenders` have come; see
-    /// [`crate::handovers`] for what it does and prints.
+    /// [`crate::handovers`] for what it does and prints. A mutex, a latch and kazoo's lock that are given no round go on
+    /// until `BASE/enough` is there.
     ///
     /// # Errors
     /// When the Java programs do not compile.
@@ -81,20 +79,8 @@ impl Contender {
         id: &str,
         contenders: usize,
     ) -> Result<Program> {
-        self.program_with_session(connect, base, rounds, id, contenders, SESSION)
-    }
-
-    fn program_with_session(
-        self,
-        connect: &str,
-        base: &str,
-        rounds: usize,
-        id: &str,
-        contenders: usize,
-        session: Duration,
-    ) -> Result<Program> {
         let (rounds, contenders) = (rounds.to_string(), contenders.to_string());
-        let (millis, seconds) = (session.as_millis().to_string(), session.as_secs().to_string());
+        let (millis, seconds) = (SESSION.as_millis().to_string(), SESSION.as_secs().to_string());
         let mut args = vec![connect, base, &rounds, id, &contenders];
         args.push(if self.is_java() { &millis } else { &seconds });
         match self {
@@ -167,8 +153,8 @@ pub async fn kazoo(backend: Backend) -> Result<()> {
     Ok(())
 }
 
-/// Several contenders stand in one line, each for `rounds` rounds, and no handover breaks the fence. All of them wait at
-/// first, if they exclude each other.
+/// Several contenders stand in one line, each for `rounds` rounds, and no handover breaks the fence. All have a place
+/// before the first is let in.
 ///
 /// # Errors
 /// As [`framework`]; also when the handovers are not what [`Handovers::verify`] demands.
@@ -176,23 +162,13 @@ pub async fn contention(backend: Backend, contenders: &[Contender], rounds: usiz
     let needs = needs(backend, contenders);
     let Some(_suite) = begin(&format!("contention {contenders:?}"), backend, &needs) else { return Ok(()) };
     let server = backend.start(&[]).await?;
-    let lines: Vec<Line> = contenders.iter().map(|contender| contender.line()).collect();
-    let head = match lines.as_slice() {
-        [line, others @ ..] if others.iter().all(|other| other == line) => {
-            Some(Head::of(*line, &server.connect_string(), "/peer").await?)
-        }
-        _ => None,
-    };
+    let lines = contenders.iter().map(|contender| contender.line());
+    let line = StartLine::stand(&server.connect_string(), "/peer", lines, contenders.len()).await?;
     let playing = spawn_contenders(&server, contenders, rounds)?;
-    let let_go = async {
-        match head {
-            Some(head) => head.let_go(contenders.len()).await,
-            None => Ok(()),
-        }
-    };
-    let (handovers, let_go) = tokio::join!(finish_contenders(playing), let_go);
+    let (handovers, gone) = tokio::join!(finish_contenders(playing), line.go());
+    // What contenders print says more than that they did not come.
     let handovers = handovers?;
-    let_go?;
+    gone?;
     handovers.verify(contenders.len() * rounds)?;
     ensure!(
         handovers.changes() >= contenders.len(),
@@ -218,12 +194,7 @@ pub async fn contention_over_restart(
     };
     let mut server = backend.start(&["maxSessionTimeout=60000"]).await?;
     let before = writes(&server).await?;
-    let connect = server.connect_string();
-    let spawn = |(number, contender): (usize, &Contender)| {
-        let (id, all) = (format!("c{number}"), contenders.len());
-        contender.program_with_session(&connect, "/peer", rounds, &id, all, OUTLIVING_SESSION)?.spawn()
-    };
-    let playing = contenders.iter().enumerate().map(spawn).collect::<Result<Vec<_>>>()?;
+    let playing = spawn_contenders(&server, contenders, rounds)?;
     // A round takes three transactions; half of the rounds are over then.
     let half = before + u64::try_from(contenders.len() * rounds * 3 / 2)?;
     tokio::time::timeout(BOUND, async {

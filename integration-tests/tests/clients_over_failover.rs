@@ -2,29 +2,38 @@
 //! its session, and no handover breaks the fence.
 
 use anyhow::{Context as _, Result, ensure};
-use docent::Client;
+use docent::{Client, ErrorCode};
 use docent_integration_tests::availability::{Suite, note};
 use docent_integration_tests::backend::Backend::{self, DocentBinary};
-use docent_integration_tests::ensemble::{self, Ensemble};
+use docent_integration_tests::ensemble::{self, Ensemble, sure};
 use docent_integration_tests::handovers::Handovers;
 use docent_integration_tests::peers::java::JavaClient;
-use docent_integration_tests::recipe_kit::{LONG_SESSION, connect, eventually};
+use docent_integration_tests::recipe_kit::{LONG_SESSION, connect};
 use docent_integration_tests::suites::{self, Contender};
 
 /// Times that the leader is killed.
 const KILLS: u64 = 5;
 /// Handovers between a kill and the next, and between a kill and the restart of who was killed.
 const BETWEEN: u64 = 25;
+/// Rounds of a contender that goes on until it is told: all kills lie within them, however long a kill takes.
+const UNTIL_ENOUGH: usize = 0;
 
 /// How often the register was written.
 async fn handovers_so_far(client: &Client) -> Result<u64> {
-    let node = client.get_data("/peer/register").await;
-    let text = match node {
+    let text = match client.get_data("/peer/register").await {
         Ok(node) => String::from_utf8(node.bytes().to_vec())?,
-        Err(_) => return Ok(0),
+        Err(error) if error.code() == Some(ErrorCode::NO_NODE) => return Ok(0),
+        Err(error) => return Err(error.into()),
     };
     let (_, count) = text.split_once(':').with_context(|| format!("the register holds {text:?}"))?;
     Ok(count.parse()?)
+}
+
+/// Waits until the register was written so often. The programs must start first, JVMs among them.
+async fn goes_beyond(servers: &Ensemble, watcher: &Client, wanted: u64) -> Result<()> {
+    servers
+        .until(&format!("{wanted} handovers"), async || Ok(handovers_so_far(watcher).await? >= wanted))
+        .await
 }
 
 async fn over_leader_kills(backend: Backend, contenders: &[Contender]) -> Result<()> {
@@ -33,30 +42,27 @@ async fn over_leader_kills(backend: Backend, contenders: &[Contender]) -> Result
     let name = format!("{contenders:?} over kills of the leader of {backend:?}");
     let Some(_suite) = Suite::begin(&name, &needs) else { return Ok(()) };
     let mut servers = Ensemble::start(&[backend; 3]).await?;
-    // All kills lie within the rounds of the contenders.
-    let rounds = usize::try_from((2 * KILLS + 2) * BETWEEN)?.div_ceil(contenders.len());
     let connect_string = servers.connect_string();
     let spawn = |(number, contender): (usize, &Contender)| {
         let id = format!("c{number}");
-        contender.program(&connect_string, "/peer", rounds, &id, contenders.len())?.spawn()
+        contender.program(&connect_string, "/peer", UNTIL_ENOUGH, &id, contenders.len())?.spawn()
     };
     let playing = contenders.iter().enumerate().map(spawn).collect::<Result<Vec<_>>>()?;
     let watcher = connect(&connect_string, LONG_SESSION).await?;
     let mut wanted = BETWEEN;
     for _ in 0..KILLS {
-        eventually("handovers before a kill", async || Ok(handovers_so_far(&watcher).await? >= wanted))
-            .await?;
+        goes_beyond(&servers, &watcher, wanted).await.context("before a kill")?;
         let leader = servers.leader().await?;
         servers.kill(leader)?;
         wanted = handovers_so_far(&watcher).await? + BETWEEN;
-        eventually("handovers after a kill", async || Ok(handovers_so_far(&watcher).await? >= wanted))
-            .await
-            .with_context(|| servers.logs())?;
+        goes_beyond(&servers, &watcher, wanted).await.context("after a kill")?;
         servers.start_member(leader).await?;
         wanted += BETWEEN;
     }
+    goes_beyond(&servers, &watcher, wanted).await.context("behind the last kill")?;
+    sure::create(&watcher, "/peer/enough", "").await?;
     let handovers: Handovers = suites::finish_contenders(playing).await.with_context(|| servers.logs())?;
-    handovers.verify(contenders.len() * rounds)?;
+    handovers.verify(usize::try_from(handovers_so_far(&watcher).await?)?)?;
     handovers.verify_sessions(contenders.len())?;
     ensure!(handovers.changes() >= contenders.len(), "nobody waited: {} changes", handovers.changes());
     note(&format!("PEERS: failover: {KILLS} kills, {} writes whose reply was lost", handovers.repeated()));

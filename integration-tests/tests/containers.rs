@@ -21,7 +21,7 @@ use tokio::process::Command;
 
 const SUITE: &str = "containers";
 /// No scenario may take longer.
-const SCENARIO_BOUND: Duration = Duration::from_secs(120);
+const SCENARIO_BOUND: Duration = Duration::from_secs(300);
 /// Behind each fault everybody who can be served is served again within this time: two seconds until silence counts, one
 /// until clients are sent away, one for a connection to a server that does not answer; the rest is for a slow machine.
 const PROGRESS_BOUND: Duration = Duration::from_secs(20);

@@ -4,9 +4,9 @@ use anyhow::{Result, ensure};
 use docent_integration_tests::availability::Suite;
 use docent_integration_tests::backend::Backend;
 use docent_integration_tests::handovers::Handovers;
-use docent_integration_tests::line_head::Head;
 use docent_integration_tests::peers::java::JavaClient;
 use docent_integration_tests::rust_contenders::{self, Kind};
+use docent_integration_tests::start_line::StartLine;
 use docent_integration_tests::suites::{self, Contender};
 use docent_recipes::Layout;
 
@@ -20,7 +20,7 @@ async fn play(backend: Backend, kind: Kind, rust: usize, others: &[Contender], r
     let server = backend.start(&[]).await?;
     let contenders = rust + others.len();
     ensure!(others.iter().all(|other| other.line() == kind.line()), "{others:?} stand in another line");
-    let head = Head::of(kind.line(), &server.connect_string(), "/peer").await?;
+    let line = StartLine::stand(&server.connect_string(), "/peer", [kind.line()], contenders).await?;
     let ours = (0..rust).map(|number| {
         tokio::spawn(
             rust_contenders::Contender {
@@ -36,9 +36,9 @@ async fn play(backend: Backend, kind: Kind, rust: usize, others: &[Contender], r
     });
     let ours: Vec<_> = ours.collect();
     let playing = suites::spawn_contenders_among(&server, others, rounds, contenders)?;
-    let (handovers, let_go) = tokio::join!(suites::finish_contenders(playing), head.let_go(contenders));
+    let (handovers, gone) = tokio::join!(suites::finish_contenders(playing), line.go());
     let mut handovers: Handovers = handovers?;
-    let_go?;
+    gone?;
     for contender in ours {
         for round in contender.await?? {
             handovers.add(round);

@@ -104,17 +104,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let logs = tempfile::tempdir().unwrap();
         let server = Server::builder(folder.path())
-            .tick_time(Duration::from_millis(100))
+            .tick_time(Duration::from_secs(20))
             .log_dir(logs.path())
             .configure(|config| config.nodes.extended_types = true)
             .start()
             .await
             .unwrap();
         let client = docent::Client::builder(server.connect_string())
-            .session_timeout(Duration::from_millis(300))
+            .session_timeout(Duration::from_secs(30))
             .connect()
             .await
             .unwrap();
+        let granted =
+            server.look(|node| node.sessions().iter().map(|(_, session)| session.timeout_ms).collect());
+        let granted: Vec<i32> = granted.await.unwrap();
+        assert_eq!(granted, [40_000], "two ticks at least");
         client.create("/built", "yes").await.unwrap();
         client.close().await.unwrap();
         server.stop().await.unwrap();

@@ -68,7 +68,7 @@ async fn serve(
     seen.lock().unwrap().push(None);
     let response = ConnectResponse {
         protocol_version: 0,
-        timeout_ms: 6000,
+        timeout_ms: 30_000,
         session: SessionId(7),
         password: [1; PASSWORD_LENGTH],
         read_only: Some(false),

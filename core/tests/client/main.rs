@@ -13,7 +13,7 @@ use futures::StreamExt;
 const BOUND: Duration = Duration::from_secs(20);
 
 fn builder(fake: &Fake) -> ClientBuilder {
-    Client::builder(fake.address.to_string()).session_timeout(Duration::from_secs(6))
+    Client::builder(fake.address.to_string()).session_timeout(Duration::from_secs(30))
 }
 
 /// Waits until something holds that the server or the client brings about by itself.

@@ -10,7 +10,7 @@ public final class LatchContender {
             Register register = new Register(peer);
             peer.waitForAll();
             peer.saySession();
-            for (int round = 1; round <= peer.rounds; round++) {
+            for (int round = 1; peer.goesOn(round); round++) {
                 round(peer, register, round);
             }
             peer.saySession();

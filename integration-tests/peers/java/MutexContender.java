@@ -23,7 +23,7 @@ public final class MutexContender {
             OwnMutex mutex = new OwnMutex(peer.client, peer.base + "/lock");
             peer.waitForAll();
             peer.saySession();
-            for (int round = 1; round <= peer.rounds; round++) {
+            for (int round = 1; peer.goesOn(round); round++) {
                 round(peer, mutex, register, round);
             }
             peer.saySession();

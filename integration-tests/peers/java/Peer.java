@@ -9,7 +9,8 @@ import org.apache.zookeeper.KeeperException;
  *
  * <p>Arguments: CONNECT BASE ROUNDS ID [CONTENDERS [SESSION_MS]]. All nodes lie below BASE: the recipe's own path, the
  * register, and the gate. The register must not lie below the lock's path, since Curator takes every child of that
- * for a contender.
+ * for a contender. ROUNDS 0 stands for as many as there are until BASE/enough is there. A session is long: none shall
+ * end because a machine was slow.
  */
 final class Peer implements AutoCloseable {
     private static final long GATE_BOUND_MS = 60_000;
@@ -28,7 +29,7 @@ final class Peer implements AutoCloseable {
         rounds = Integer.parseInt(args[2]);
         id = args[3];
         contenders = args.length > 4 ? Integer.parseInt(args[4]) : 1;
-        int sessionMs = args.length > 5 ? Integer.parseInt(args[5]) : 10_000;
+        int sessionMs = args.length > 5 ? Integer.parseInt(args[5]) : 30_000;
         client = connect(args[0], sessionMs);
     }
 
@@ -57,6 +58,11 @@ final class Peer implements AutoCloseable {
             }
             Thread.sleep(20);
         }
+    }
+
+    /** Whether there is to be a round with this number, from 1. */
+    boolean goesOn(int round) throws Exception {
+        return rounds > 0 ? round <= rounds : client.checkExists().forPath(base + "/enough") == null;
     }
 
     private void create(String path) throws Exception {

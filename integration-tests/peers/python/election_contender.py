@@ -21,7 +21,7 @@ def lead(client, base, name, number, election, register):
 
 def main():
     connect, base, rounds, name, *more = sys.argv[1:]
-    client = KazooClient(hosts=connect, timeout=10.0)
+    client = KazooClient(hosts=connect, timeout=30.0)
     client.start(timeout=30)
     register = Register(client, base, name)
     wait_for_all(client, base, name, int(more[0]) if more else 1)

@@ -4,6 +4,7 @@ Arguments: CONNECT BASE ROUNDS ID [CONTENDERS [SESSION_SECONDS [LAYOUT]]]
 
 LAYOUT `curator` (the default) names the nodes so that Curator and kazoo exclude each other on one path: stock kazoo and
 Curator do not see each other's nodes as contenders of their own kind. LAYOUT `kazoo` is the lock as it ships.
+ROUNDS 0 stands for as many as there are until BASE/enough is there.
 The register, the gate and the printed lines are those of Register.java and Peer.java.
 """
 import sys
@@ -81,6 +82,11 @@ def wait_for_all(client, base, name, contenders):
         time.sleep(0.02)
 
 
+def goes_on(client, base, number, rounds):
+    """Whether there is to be a round with this number, from 1."""
+    return number <= rounds if rounds > 0 else client.retry(client.exists, base + "/enough") is None
+
+
 def one_round(client, base, name, number, kind, register):
     lock = kind(client, base + "/lock", name)
     if not lock.acquire(timeout=ACQUIRE_BOUND_SECONDS):
@@ -100,15 +106,17 @@ def one_round(client, base, name, number, kind, register):
 def main():
     connect, base, rounds, name, *more = sys.argv[1:]
     contenders = int(more[0]) if more else 1
-    session = float(more[1]) if len(more) > 1 else 10.0
+    session = float(more[1]) if len(more) > 1 else 30.0
     kind = {"curator": CuratorNamedLock, "kazoo": Lock}[more[2] if len(more) > 2 else "curator"]
     client = KazooClient(hosts=connect, timeout=session)
     client.start(timeout=30)
     register = Register(client, base, name)
     wait_for_all(client, base, name, contenders)
     say_session(client, name)
-    for number in range(1, int(rounds) + 1):
+    number = 1
+    while goes_on(client, base, number, int(rounds)):
         one_round(client, base, name, number, kind, register)
+        number += 1
     say_session(client, name)
     line(f"DONE id={name} rounds={rounds} violations={register.violations}")
     client.stop()

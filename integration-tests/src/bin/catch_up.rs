@@ -19,8 +19,8 @@ use docent_integration_tests::backend::Backend;
 use docent_integration_tests::ensemble::{Ensemble, Role, Seat};
 use tokio::task::JoinSet;
 
-/// What an operator would have, from Apache's sample.
-const LINES: [&str; 3] = ["tickTime=2000", "initLimit=10", "syncLimit=5"];
+/// What an operator would have, from Apache's sample; and how soon our members leave a silent leader if nobody says.
+const LINES: [&str; 4] = ["tickTime=2000", "initLimit=10", "syncLimit=5", "leaderSilenceMs=250"];
 /// Clients that write, and how many writes each keeps in flight.
 const WRITERS: usize = 8;
 const IN_FLIGHT: usize = 32;

@@ -19,8 +19,8 @@ use docent_integration_tests::backend::Backend;
 use docent_integration_tests::ensemble::{Ensemble, Seat};
 use tokio::task::JoinSet;
 
-/// What an operator would have, from Apache's sample.
-const LINES: [&str; 3] = ["tickTime=2000", "initLimit=10", "syncLimit=5"];
+/// What an operator would have, from Apache's sample; and how soon our members leave a silent leader if nobody says.
+const LINES: [&str; 4] = ["tickTime=2000", "initLimit=10", "syncLimit=5", "leaderSilenceMs=250"];
 /// Clients that write without a pause, one write in flight each.
 const WRITERS: usize = 8;
 /// Apache's SIGSTOP takes five ticks until it is noticed.

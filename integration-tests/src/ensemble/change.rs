@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use docent::ReconfigRequest;
 
-use super::{Ensemble, Seat};
+use super::{Ensemble, Seat, leave};
 use crate::recipe_kit::{LONG_SESSION, connect, soon};
 
 impl Ensemble {
@@ -25,7 +25,7 @@ impl Ensemble {
     pub async fn shown(&self, id: u64) -> Result<String> {
         let client = connect(&self.address(id)?.to_string(), LONG_SESSION).await?;
         let node = client.get_data("/zookeeper/config").await?;
-        client.close().await?;
+        leave(client).await;
         Ok(String::from_utf8_lossy(&node.data.unwrap_or_default()).into_owned())
     }
 
@@ -62,7 +62,7 @@ impl Ensemble {
             Ok(config.is_some())
         });
         asked.await.with_context(|| format!("{refusals:?}"))?;
-        client.close().await?;
+        leave(client).await;
         Ok(String::from_utf8_lossy(&config.unwrap_or_default()).into_owned())
     }
 

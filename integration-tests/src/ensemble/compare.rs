@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use anyhow::{Context as _, Result, bail, ensure};
 use docent::{Acl, Client, NodeData, Stat};
 
-use super::{Ensemble, POLL, Role};
+use super::{Ensemble, POLL, Role, leave};
 use crate::backend::Backend;
 use crate::recipe_kit::{LONG_SESSION, connect};
 
@@ -83,7 +83,8 @@ impl Ensemble {
         let ids = self.started();
         self.until("one zxid at all members", async || {
             // The begin of an epoch counts for a leader and not for its followers: a session is a transaction for all.
-            connect(&self.connect_string(), LONG_SESSION).await?.close().await?;
+            let Ok(client) = connect(&self.connect_string(), LONG_SESSION).await else { return Ok(false) };
+            leave(client).await;
             for _ in 0..LOOKS {
                 let mut zxids = Vec::new();
                 for id in &ids {
@@ -140,7 +141,7 @@ impl Ensemble {
             let client = connect(&self.address(*id)?.to_string(), LONG_SESSION).await?;
             client.sync("/").await?;
             trees.push((*id, tree(&client).await.with_context(|| format!("the tree of member {id}"))?));
-            client.close().await?;
+            leave(client).await;
         }
         let differences: Vec<String> = trees.windows(2).flat_map(differences).collect();
         ensure!(differences.is_empty(), "the trees differ:\n{}\n{}", differences.join("\n"), self.logs());

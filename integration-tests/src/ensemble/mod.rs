@@ -8,6 +8,7 @@ mod change;
 mod compare;
 mod level;
 mod report;
+pub mod sure;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use docent::Client;
 
 use crate::availability::Need;
 use crate::backend::Backend;
@@ -31,9 +33,10 @@ const POLL: Duration = Duration::from_millis(10);
 const START_TRIES: usize = 3;
 
 /// The lines that every member has. A session may be long, whatever the tick is: no session of a test may end because a
-/// machine was slow; nor may members leave a leader for that, of whatever make.
+/// machine was slow. Nor may members leave a leader for that, of whatever make: ten seconds of silence are borne. A killed
+/// member is noticed by its connections; a test that freezes one says how soon its silence counts.
 const LINES: [&str; 5] =
-    ["tickTime=400", "initLimit=10", "syncLimit=5", "leaderSilenceMs=2000", "maxSessionTimeout=60000"];
+    ["tickTime=400", "initLimit=10", "syncLimit=25", "leaderSilenceMs=10000", "maxSessionTimeout=60000"];
 
 /// JVMs of members start faster without the second compiler, and tell how they bring followers up to date.
 const JVM: [&str; 5] = [
@@ -481,6 +484,11 @@ impl Drop for Ensemble {
             let _ = std::fs::write(path, member.process.log_text());
         }
     }
+}
+
+/// Ends a session that is of no more use. One that cannot be closed now, because there is an election, ends by itself.
+async fn leave(client: Client) {
+    let _ = client.close().await;
 }
 
 fn server_line(id: u64, seat: Seat) -> Result<String> {

@@ -107,23 +107,34 @@ impl Ensemble {
         Ok(answer.lines().filter_map(pair).collect())
     }
 
-    /// One of the member's counters.
+    /// One of the member's counters. A member that does not serve just now has none: it is asked again.
     ///
     /// # Errors
-    /// When it does not answer or has no such counter.
+    /// When it tells no such counter in time.
     pub async fn counter(&self, id: u64, key: &str) -> Result<u64> {
-        let mntr = self.mntr(id).await?;
-        let text = mntr.get(key).with_context(|| format!("member {id} has no zk_{key}"))?;
+        let mut told = None;
+        self.until(&format!("member {id} tells zk_{key}"), async || {
+            told = self.mntr(id).await.ok().and_then(|mut mntr| mntr.remove(key));
+            Ok(told.is_some())
+        })
+        .await?;
+        let text = told.context("it was told")?;
         text.parse().with_context(|| format!("zk_{key} is {text:?}"))
     }
 
-    /// The digests of the member's tree, each at a transaction whose number is a multiple of 128.
+    /// The digests of the member's tree, each at a transaction whose number is a multiple of 128. A member that does not
+    /// serve just now is asked again.
     ///
     /// # Errors
-    /// When it does not answer.
+    /// When it does not tell them in time.
     pub async fn digests(&self, id: u64) -> Result<BTreeMap<u64, String>> {
-        let answer = self.ask(id, "hash").await?;
-        answer.lines().map(|line| parse_digest(line).with_context(|| format!("hash says {line:?}"))).collect()
+        let mut told = None;
+        self.until(&format!("member {id} tells its digests"), async || {
+            told = self.ask(id, "hash").await.ok().and_then(|hash| hash.lines().map(parse_digest).collect());
+            Ok(told.is_some())
+        })
+        .await?;
+        told.context("they were told")
     }
 }
 

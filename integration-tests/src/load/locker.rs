@@ -32,6 +32,11 @@ impl LockLedger {
         self.inside.fetch_sub(1, Ordering::SeqCst);
     }
 
+    /// Whether anybody was inside.
+    pub(super) fn was_entered(&self) -> bool {
+        !self.register.writes().is_empty()
+    }
+
     /// Checks the order of all that were inside.
     ///
     /// # Errors

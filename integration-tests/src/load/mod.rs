@@ -112,7 +112,7 @@ pub struct Verdict {
 }
 
 impl Load {
-    /// Connects everybody and begins; returns when every writer was acknowledged something.
+    /// Connects everybody and begins; returns when every writer was acknowledged something and the lock was held.
     ///
     /// # Errors
     /// When a client gets no session or the first writes fail.
@@ -141,7 +141,18 @@ impl Load {
         }
         let mut load = Load { shared, writers, lockers };
         load.everyone_writes().await?;
+        load.somebody_holds().await?;
         Ok(load)
+    }
+
+    /// Waits until one of the lockers, if there are any, has held the lock.
+    async fn somebody_holds(&mut self) -> Result<()> {
+        let deadline = Instant::now() + STALL_BOUND;
+        while self.shared.crew.lockers > 0 && !self.shared.locks.was_entered() {
+            ensure!(Instant::now() < deadline, "nobody held the lock for {STALL_BOUND:?}");
+            self.advance(1).await?;
+        }
+        Ok(())
     }
 
     /// How many writes were acknowledged so far.

@@ -10,6 +10,7 @@ use fastrand::Rng;
 
 use super::ledger::{Fate, Ledger, number};
 use super::{CELLS, ROOT, Shared, client, ensure_node};
+use crate::ensemble::sure;
 
 /// Sets that are in flight together.
 const BURST: usize = 6;
@@ -96,10 +97,19 @@ impl Writer {
         for path in cells.chain(Ledger::pair_paths(writer)) {
             ensure_node(&self.client, &path).await?;
             // A number from the start, so that every read finds one.
-            self.client.set_data(&path, "0", Version::ANY).await?;
+            sure::set(&self.client, &path, "0").await?;
         }
         let path = format!("{ROOT}/alive/w{writer}");
-        Ok(self.client.create(&path, "").ephemeral().await?.zxid)
+        loop {
+            let outcome = self.client.create(&path, "").ephemeral().await;
+            if let Some(created) = self.judge(outcome, "creating the node that tells of the session")? {
+                return Ok(created.zxid);
+            }
+            // Nobody else makes it.
+            if let Some(stat) = self.client.exists(&path).await? {
+                return Ok(stat.czxid);
+            }
+        }
     }
 
     /// Several sets, sent before the first is answered; they take effect in this order.

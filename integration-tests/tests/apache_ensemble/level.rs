@@ -1,7 +1,7 @@
 //! A member that was away is brought level: by what it lacks, by cutting what nobody else has, or by the whole tree.
 
 use anyhow::{Context as _, Result, ensure};
-use docent::{Client, Retry, Version};
+use docent::{Client, Version};
 use docent_integration_tests::backend::Backend::{self, Apache38, DocentBinary};
 use docent_integration_tests::ensemble::{Ensemble, Level, Seat};
 use docent_integration_tests::recipe_kit::{LONG_SESSION, soon};
@@ -78,8 +78,7 @@ async fn apache_catches_up_with_docent() -> Result<()> {
 /// The leader logs a write that nobody else ever hears of, and dies.
 async fn a_write_that_nobody_hears_of(servers: &mut Ensemble, leader: u64, path: &str) -> Result<()> {
     let others: Vec<u64> = servers.ids().into_iter().filter(|id| *id != leader).collect();
-    let retry = Retry::none();
-    let builder = Client::builder(servers.address(leader)?.to_string()).retry(retry);
+    let builder = Client::builder(servers.address(leader)?.to_string());
     let client = builder.session_timeout(LONG_SESSION).renew_session(false).connect().await?;
     for id in &others {
         servers.freeze(*id).await?;

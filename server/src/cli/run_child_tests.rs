@@ -11,7 +11,7 @@ fn shell(script: &str) -> Program {
         command: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
         environment: vec![("DOCENT_FENCING_TOKEN", "77".to_owned())],
         input: Some(Bytes::new()),
-        grace: Duration::from_secs(5),
+        grace: Duration::from_secs(60),
     }
 }
 

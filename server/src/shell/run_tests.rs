@@ -62,7 +62,7 @@ async fn stage(folder: &Path) -> Stage {
                 inputs: inputs_in.clone(),
                 receive: Arc::new(|_, _| Err("none is expected".into())),
                 buffer_max: 1_000,
-                init_limit_ms: 1_000,
+                init_limit_ms: 60_000,
                 stop: stop.clone(),
                 tasks: tasks.clone(),
             },

@@ -69,9 +69,10 @@ impl TestEnsemble {
         for mut blueprint in Server::dev_ensemble(folder.path(), size as u64)? {
             let config = blueprint.config_mut();
             quick_ticks(config);
-            // Ten and two seconds: machines that run many tests at once are slow at times.
-            (config.timing.init_limit, config.timing.sync_limit) = (Some(50), Some(10));
-            config.timing.leader_silence_ms = 2_000;
+            // Ten seconds each: machines that run many tests at once stand still at times. A server that is killed is
+            // noticed by its connections.
+            (config.timing.init_limit, config.timing.sync_limit) = (Some(50), Some(50));
+            config.timing.leader_silence_ms = 10_000;
             change(config);
             servers.push(TestServer::start_from(blueprint, Arc::clone(&folder)).await?);
         }

@@ -184,7 +184,7 @@ impl Client {
         self.conn = None;
         self.open = false;
         if let Some(operator) = &mut self.operator {
-            operator.asked = None;
+            operator.asked.clear();
         }
         for asked in std::mem::take(&mut self.pending) {
             if let Some((register, at)) = asked.register
@@ -234,10 +234,12 @@ impl Client {
     }
 
     fn choose(&mut self, now_us: i64, checks: &mut Checks, ups: &mut Vec<Up>) {
-        if let Some(next) = self.keep_members(checks) {
-            match next {
-                Next::Change(wish) => {
-                    ups.push(self.ask(now_us, checks, Request::Reconfig(wish.request()), None));
+        if let Some(operator) = &mut self.operator {
+            match operator.next(&checks.rolls) {
+                Next::Change(wishes) => {
+                    for wish in wishes {
+                        ups.push(self.ask(now_us, checks, Request::Reconfig(wish.request()), None));
+                    }
                 }
                 Next::Look { synced } => self.look(now_us, checks, Operator::path(), synced, ups),
             }
@@ -294,15 +296,6 @@ impl Client {
             ups.push(self.ask(now_us, checks, Request::Sync { path: path.clone() }, None));
         }
         ups.push(self.ask(now_us, checks, Request::GetData { path, watch: false }, behind));
-    }
-
-    /// What the one who changes the members does next; it asks for one thing at a time.
-    fn keep_members(&mut self, checks: &Checks) -> Option<Next> {
-        let next = self.operator.as_mut()?.next(&checks.rolls);
-        if let (Next::Change(wish), Some(operator)) = (&next, &mut self.operator) {
-            operator.asked = Some(wish.clone());
-        }
-        Some(next)
     }
 
     /// Now and then something about the node whose rights change.
@@ -480,7 +473,7 @@ impl Client {
         checks.owners.insert(self.session, (self.timeout_ms, self.proved_us));
         checks.answer(self, &Answer { asked: &asked, header, response: response.as_ref() })?;
         if let (Request::Reconfig(_), Some(wish)) =
-            (&asked.request, self.operator.as_mut().and_then(|operator| operator.asked.take()))
+            (&asked.request, self.operator.as_mut().and_then(|operator| operator.asked.pop_front()))
         {
             checks.wish_answered(&wish, header, response.as_ref())?;
         }

@@ -105,15 +105,18 @@ impl World {
         }
     }
 
-    /// Somebody wants other members.
+    /// Somebody wants other members, and now and then two at once do.
     fn wish_for_change(&mut self) {
         let leader = self.checks.leaders.last_key_value().map(|(_, leader)| *leader);
         let servers: Vec<PeerId> = self.servers.keys().copied().collect();
         let Some(luck) = self.luck.get_mut(&Fault::Reconfig) else { return };
-        let wish = draw(luck, &self.checks.rolls, &servers, leader);
-        self.trace.line(self.now, || format!("{wish:?}"));
-        if let Some(operator) = self.clients.values_mut().find_map(|client| client.operator.as_mut()) {
-            operator.wish(wish);
+        let count = if luck.u8(..3) == 0 { 2 } else { 1 };
+        for _ in 0..count {
+            let wish = draw(luck, &self.checks.rolls, &servers, leader);
+            self.trace.line(self.now, || format!("{wish:?}"));
+            if let Some(operator) = self.clients.values_mut().find_map(|client| client.operator.as_mut()) {
+                operator.wish(wish);
+            }
         }
     }
 

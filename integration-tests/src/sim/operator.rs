@@ -1,7 +1,7 @@
 //! Who changes the members while everybody else works: one client with the rights of the super user.
 //!
-//! It asks for what incidents put before it, one thing at a time, and otherwise looks at the configuration. When the faults
-//! are over it asks for one more change, which must go through.
+//! It asks for what incidents put before it, all of it in one go, and otherwise looks at the configuration. So a change is asked
+//! for while another is under way, and must be refused. When the faults are over it asks for one more, which must go through.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -23,8 +23,8 @@ const WISHES_MAX: usize = 3;
 #[derive(Debug, Default)]
 pub(super) struct Operator {
     wishes: VecDeque<Wish>,
-    /// What is asked and not answered.
-    pub(super) asked: Option<Wish>,
+    /// What is asked and not answered, in order.
+    pub(super) asked: VecDeque<Wish>,
     /// The faults are over.
     pub(super) healing: bool,
     turns: u64,
@@ -33,7 +33,8 @@ pub(super) struct Operator {
 /// What it does next.
 #[derive(Debug)]
 pub(super) enum Next {
-    Change(Wish),
+    /// All of these, without waiting for an answer in between.
+    Change(Vec<Wish>),
     /// It reads the configuration, behind a `sync` or as it is.
     Look {
         synced: bool,
@@ -58,11 +59,15 @@ impl Operator {
         if self.turns.is_multiple_of(4) {
             return Next::Look { synced: self.turns.is_multiple_of(8) };
         }
-        match self.wishes.pop_front() {
-            Some(wish) => Next::Change(wish),
-            None if self.healing => Next::Change(again(rolls.last())),
-            None => Next::Look { synced: false },
+        let mut wishes: Vec<Wish> = self.wishes.drain(..).collect();
+        if wishes.is_empty() && self.healing {
+            wishes.push(again(rolls.last()));
         }
+        if wishes.is_empty() {
+            return Next::Look { synced: false };
+        }
+        self.asked.extend(wishes.iter().cloned());
+        Next::Change(wishes)
     }
 
     pub(super) fn path() -> String {

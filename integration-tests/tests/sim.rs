@@ -132,6 +132,22 @@ const WHOLE: &[Whole] = &[
         "a leader died before anybody had written down the version that it gave the members, and the next gave its own",
     ),
     (
+        1_279,
+        None,
+        494,
+        &[
+            Fault::Isolate,
+            Fault::DiskStop,
+            Fault::Pause,
+            Fault::QuorumLoss,
+            Fault::Rolling,
+            Fault::ClientNap,
+            Fault::Wipe,
+            Fault::Mute,
+        ],
+        "a node whose time was over was deleted by its name, when a node that stays had taken its place",
+    ),
+    (
         9_119_237,
         None,
         1_500,

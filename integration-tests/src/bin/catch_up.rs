@@ -175,7 +175,9 @@ fn resident(servers: &Ensemble, id: u64) -> Result<u64> {
     let pid = servers.pid(id)?.with_context(|| format!("member {id} does not run"))?;
     let status =
         std::fs::read_to_string(format!("/proc/{pid}/status")).context("reading a process's status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    // What has ended and is not yet waited for has a status without memory.
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = line.with_context(|| format!("member {id} has ended\n{}", servers.logs()))?;
     let kib: u64 = line.trim().trim_end_matches(" kB").parse().context("VmRSS is a number of kB")?;
     Ok(kib << 10)
 }

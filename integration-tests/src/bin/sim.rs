@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 
 use docent_integration_tests::sim::{CrashPoint, Failure, Fault, Plan, Stats, explain, run};
 
+/// Steps that a run takes in which things had time to go wrong.
+const LONG: u64 = 2_000;
+
 /// What the command line asks for.
 #[derive(Clone, Debug)]
 struct Options {
@@ -120,8 +123,8 @@ impl Options {
 struct Total {
     stats: Stats,
     seeds: u64,
-    /// Steps of the seed that took the fewest.
-    fewest: Option<u64>,
+    /// Those that took as many steps as [`LONG`].
+    long: u64,
     failed: BTreeMap<&'static str, Vec<u64>>,
     first: Option<(Plan, Failure)>,
 }
@@ -173,8 +176,7 @@ fn run_all(options: &Options, began: Instant) -> Total {
                     // The lock is only poisoned by a panic, and nothing panics while it is held.
                     let mut total = total.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                     total.seeds += 1;
-                    total.fewest =
-                        Some(total.fewest.map_or(ran.stats.steps, |fewest| fewest.min(ran.stats.steps)));
+                    total.long += u64::from(ran.stats.steps >= LONG);
                     total.stats.add(&ran.stats);
                     if let Err(failure) = ran.result {
                         total.failed.entry(failure.rule).or_default().push(seed);
@@ -212,13 +214,13 @@ fn summary(total: &Total, took: Duration) {
     let kinds: Vec<String> = faults.iter().map(|(fault, count)| format!("{fault} {count}")).collect();
     let died: u64 = points.values().sum();
     println!(
-        "{} seeds in {:.1} s, {steps} steps, at least {} each, {} s simulated; faults: {}; leaders {leaders}, boots {boots}, syncs by diff {}, \
+        "{} seeds in {:.1} s, {steps} steps ({} seeds took {LONG} or more), {} s simulated; faults: {}; leaders {leaders}, boots {boots}, syncs by diff {}, \
          trunc {}, snap {} ({in_pieces} in pieces), reads of the log {} ({} in vain); {wiped} wiped, {died} died at {} of {} \
          crash points; {changes} changes of the members; {committed} transactions, {answers} answers, {sessions_ended} sessions ended, {undecided} registers \
          undecided",
         total.seeds,
         took.as_secs_f64(),
-        total.fewest.unwrap_or_default(),
+        total.long,
         ms / 1_000,
         if kinds.is_empty() { "none".to_owned() } else { kinds.join(", ") },
         syncs[0],

@@ -50,6 +50,7 @@ impl Checks {
         if asked.request.op().is_write() || asked.request.op() == OpCode::CloseSession {
             self.write_stands(client, asked, header)?;
             self.write_answer(asked, header, response)?;
+            self.within_quota(asked, header)?;
             client.last_write = header.zxid;
         } else {
             self.read_is_fresh(client, asked, header)?;

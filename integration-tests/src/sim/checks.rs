@@ -404,10 +404,12 @@ impl Checks {
         }
         self.not_expired_early(now_us, &logged)?;
         self.once_and_in_order(&logged)?;
+        self.swept_when_due(&logged)?;
         self.model
             .apply(&logged)
             .map_err(|text| Violation::new("sessions own their ephemeral nodes", text))?;
         self.reference.apply(&logged.header, &logged.txn, &mut Vec::new());
+        self.quota_counts(None, &self.reference)?;
         let digest = self.reference.digest();
         let (session, cxid) = (logged.header.session, logged.header.cxid);
         self.committed.insert(zxid, Committed { hash: number, digest, session, cxid });

@@ -76,6 +76,8 @@ pub(super) struct Client {
     chance: fastrand::Rng,
     /// For what it does about rights, if it does.
     rights: Option<fastrand::Rng>,
+    /// For what it does about nodes that the server deletes or counts, if it does.
+    pub(super) keeping: Option<fastrand::Rng>,
     pub(super) session: SessionId,
     password: Option<Vec<u8>>,
     asked_timeout_ms: i32,
@@ -112,7 +114,7 @@ fn open_acl() -> Option<Vec<Acl>> {
     Some(vec![Acl::new(Permissions::ALL, "world", "anyone")])
 }
 
-fn create(path: String, data: Option<Bytes>, flags: CreateFlags) -> CreateRequest {
+pub(super) fn create(path: String, data: Option<Bytes>, flags: CreateFlags) -> CreateRequest {
     CreateRequest { kind: CreateKind::Create, path, data, acl: open_acl(), flags, ttl_ms: 0 }
 }
 
@@ -132,6 +134,7 @@ impl Client {
             number,
             chance,
             rights: plan.acls.then(|| self::chance(plan.seed, &format!("rights {number}"))),
+            keeping: plan.keeps.then(|| self::chance(plan.seed, &format!("keeping {number}"))),
             session: SessionId::NONE,
             password: None,
             asked_timeout_ms: plan.session_ms,
@@ -245,7 +248,7 @@ impl Client {
             }
             return;
         }
-        if let Some(request) = self.guard() {
+        if let Some(request) = self.guard().or_else(|| self.keep_house()) {
             ups.push(self.ask(now_us, checks, request, None));
             return;
         }

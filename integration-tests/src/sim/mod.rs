@@ -13,6 +13,7 @@
 //! | `servers`, `wires`, `people`, `incidents` | what moves in it: servers, messages, clients, faults |
 //! | `members`, `roster`, `operator` | who belongs to the ensemble, whom a server calls, and who changes it |
 //! | `disk`, `network`, `clients` | the books: one disk, all links, one client |
+//! | `keeping` | containers, times to live and quotas: what clients do with them, and what must hold |
 //! | `checks`, `answers`, `config_checks`, `watching`, `model`, `linear` | what must hold |
 //! | `trace`, `shrink` | what is left of a run; how a failing one is made small |
 //!
@@ -25,6 +26,7 @@ mod config_checks;
 mod crash_points;
 mod disk;
 mod incidents;
+mod keeping;
 mod linear;
 mod members;
 mod model;

@@ -17,6 +17,8 @@ pub(super) struct Known {
     pub(super) version: i32,
     pub(super) czxid: Zxid,
     pub(super) mzxid: Zxid,
+    pub(super) mtime_ms: i64,
+    pub(super) kind: NodeKind,
     pub(super) owner: SessionId,
     /// Whether everybody may set its data; the only right that is ever taken away.
     pub(super) writable: bool,
@@ -130,8 +132,13 @@ impl Model {
                         header.zxid, known.version
                     ));
                 }
-                let known =
-                    Known { data: data.clone(), version: *version, mzxid: header.zxid, ..known.clone() };
+                let known = Known {
+                    data: data.clone(),
+                    version: *version,
+                    mzxid: header.zxid,
+                    mtime_ms: header.time_ms,
+                    ..known.clone()
+                };
                 let history = self.paths.entry(path.clone()).or_default();
                 history.states.push((header.zxid, Some(known)));
                 history.events.push((header.zxid, Happened::Changed));
@@ -174,6 +181,8 @@ impl Model {
             version: 0,
             czxid: header.zxid,
             mzxid: header.zxid,
+            mtime_ms: header.time_ms,
+            kind: create.kind,
             owner,
             writable: writable(&create.acl),
         };
@@ -212,6 +221,21 @@ impl Model {
             .filter(|(child, _)| self.at(child, zxid).is_some())
             .map(|(child, _)| child[prefix.len()..].to_owned())
             .collect()
+    }
+
+    /// How much a path and all below it hold right after this transaction: nodes, and bytes of their data.
+    pub(super) fn usage_at(&self, path: &str, zxid: Zxid) -> (i64, i64) {
+        let below = format!("{path}/");
+        let nodes = self.paths.range(path.to_owned()..).take_while(|(at, _)| at.starts_with(path));
+        let nodes = nodes.filter(|(at, _)| *at == path || at.starts_with(&below));
+        nodes.filter_map(|(at, _)| self.at(at, zxid)).fold((0, 0), |(count, bytes), known| {
+            (count + 1, bytes + known.data.as_ref().map_or(0, |data| data.len() as i64))
+        })
+    }
+
+    /// All nodes right after this transaction.
+    pub(super) fn nodes_at(&self, zxid: Zxid) -> impl Iterator<Item = (&str, &Known)> {
+        self.paths.keys().filter_map(move |path| Some((path.as_str(), self.at(path, zxid)?)))
     }
 
     /// The first event on the node itself behind `after`, up to `upto`.

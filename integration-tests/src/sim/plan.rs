@@ -183,6 +183,10 @@ pub struct Plan {
     pub sizes: Sizes,
     /// Whether clients also change who may write a node.
     pub acls: bool,
+    /// Whether clients also make containers, nodes with a time to live, and a quota.
+    pub keeps: bool,
+    /// Milliseconds between sweeps for what is due.
+    pub sweep_ms: i64,
     /// The only point at which servers die of [`Fault::Point`]; `None` for any.
     pub point: Option<CrashPoint>,
 }
@@ -214,6 +218,7 @@ impl Plan {
         early.filter(|fault| *fault != reconfig).for_each(|fault| draw(fault, share, &mut later));
         let mut members = self::chance(seed, "members");
         draw(reconfig, 0.35, &mut members);
+        let mut keeping = self::chance(seed, "keeping");
         Plan {
             seed,
             servers,
@@ -234,6 +239,8 @@ impl Plan {
             pipeline: [1, 3, 8][chance.usize(..3)],
             sizes: sizes(&mut later),
             acls: later.bool(),
+            keeps: keeping.bool(),
+            sweep_ms: [100, 500, 2_000][keeping.usize(..3)],
             point: None,
             spares: members.u64(..=2),
             voters_min: members.usize(1..=2),
@@ -244,7 +251,7 @@ impl Plan {
     #[must_use]
     pub fn as_before(mut self) -> Self {
         self.faults.retain(|fault, _| !Fault::LATER.contains(fault));
-        Plan { sizes: Sizes::default(), acls: false, ..self }
+        Plan { sizes: Sizes::default(), acls: false, keeps: false, ..self }
     }
 
     /// Whether a learner that is far behind holds so little that it applies what comes before it is level.

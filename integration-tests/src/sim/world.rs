@@ -389,10 +389,12 @@ impl World {
         for server in self.servers.values() {
             if let Some(node) = &server.node {
                 self.checks.digest(server.life.peer, node.tree().last_zxid(), node.tree().digest())?;
+                self.checks.quota_counts(Some(server.life.peer), node.tree())?;
             }
         }
         let owned: BTreeSet<SessionId> = self.clients.values().map(|client| client.session).collect();
         self.checks.sessions_have_ended(open, &owned)?;
+        self.checks.nothing_is_overdue(!self.plan.has(Fault::Skew) && !self.plan.has(Fault::WallJump))?;
         self.checks.registers_are_linearizable()?;
         self.stats.undecided = self.checks.undecided;
         self.stats.ms = self.now / 1_000;

@@ -154,11 +154,15 @@ impl<'a> Prep<'a> {
         Ok(Txn::Delete { path, swept: false })
     }
 
-    /// The server's own delete of a container or of a node whose time is over, if it is still due.
+    /// The server's own delete of a container or of a node whose time is over. It was due in the tree; with what is in
+    /// flight it may have been set since, or be another node.
     pub(super) fn sweep(&mut self, path: String) -> Judged {
         let node = self.look(&path)?;
         if node.children() > 0 {
             return Err(ErrorCode::NOT_EMPTY);
+        }
+        if !node.stat().is_due(self.time_ms, self.rules.extended_types) {
+            return Err(ErrorCode::BAD_VERSION);
         }
         self.take_out(&path);
         Ok(Txn::Delete { path, swept: true })

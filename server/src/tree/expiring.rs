@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::node::{Node, NodeId, kind_of};
+use super::node::{Node, NodeId, StoredStat, kind_of};
 use crate::node::txn::NodeKind;
 
 /// The last moment at which a node may still stay, milliseconds since 1970; `None` when nothing limits it now.
@@ -13,11 +13,24 @@ pub(super) fn due_ms(node: &Node, extended_types: bool) -> Option<i64> {
     if node.owner == 0 || node.num_children > 0 {
         return None;
     }
-    match kind_of(node.owner, extended_types) {
-        NodeKind::Ttl(ttl_ms) => Some(node.mtime.saturating_add(ttl_ms)),
+    due_without_children(node.owner, node.mtime, node.cversion, extended_types)
+}
+
+fn due_without_children(owner: i64, mtime: i64, cversion: i32, extended_types: bool) -> Option<i64> {
+    match kind_of(owner, extended_types) {
+        NodeKind::Ttl(ttl_ms) => Some(mtime.saturating_add(ttl_ms)),
         // A container that was never used stays.
-        NodeKind::Container if node.cversion > 0 => Some(i64::MIN),
+        NodeKind::Container if cversion > 0 => Some(i64::MIN),
         NodeKind::Container | NodeKind::Ephemeral | NodeKind::Persistent => None,
+    }
+}
+
+impl StoredStat {
+    /// Whether the server itself may delete the node at this moment, milliseconds since 1970, if it has no children.
+    #[must_use]
+    pub fn is_due(&self, now_ms: i64, extended_types: bool) -> bool {
+        due_without_children(self.owner, self.mtime, self.cversion, extended_types)
+            .is_some_and(|due_ms| due_ms < now_ms)
     }
 }
 

@@ -175,6 +175,39 @@ async fn a_watched_value_reaches_the_program() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_tells_who_stands_in_line_and_what_is_wrong() -> Result<()> {
+    let scene = Scene::new().await?;
+    let doctor = async |path: &str| -> Result<(Option<i32>, String)> {
+        let seen = scene.run(&["doctor", path]).await?;
+        Ok((code(&seen), seen.stdout))
+    };
+    let (exit, nobody) = doctor("/lock").await?;
+    ensure!(exit == Some(0) && nobody.contains("note: there is no such node"), "{exit:?} {nobody}");
+    let (held, done) = (scene.mark("held"), scene.mark("done"));
+    let script = format!("touch {}; while [ ! -e {} ]; do sleep 0.02; done", held.display(), done.display());
+    let holder = scene.start(&["lock", "/lock", "--", "sh", "-c", &script], &held).await?;
+    let (exit, sound) = doctor("/lock").await?;
+    let row = sound.lines().find(|line| line.contains("-lock-")).unwrap_or_default();
+    ensure!(exit == Some(0) && sound.contains("lock or election: 1") && !sound.contains("error"), "{sound}");
+    ensure!(row.trim_start().starts_with("holds") && row.contains("Curator"), "{sound}");
+    // What a stock kazoo program would make, left behind by nobody.
+    let stray = "/lock/2f1f9f6a8b554f0e9f430a4c2b6a9d10__lock__0000000001";
+    scene.run(&["shell", "create", stray, "stray"]).await?.success()?;
+    let (exit, wrong) = doctor("/lock").await?;
+    ensure!(exit == Some(4), "{exit:?} {wrong}");
+    for told in ["no session", "1 node in line without a session", "extra_lock_patterns", "stray"] {
+        ensure!(wrong.contains(told), "nothing of {told}: {wrong}");
+    }
+    std::fs::write(&done, "")?;
+    holder.finish(BOUND).await?.success()?;
+    let member = ["join", "/group", "one", "--data", "hello", "--", "sh", "-c"];
+    let script = format!("{} doctor /group", docent_bin::binary()?.display());
+    let seen = scene.run(&[&member[..], &[&script]].concat()).await?.success()?;
+    ensure!(seen.stdout.contains("members of a group: 1") && seen.stdout.contains("hello"), "{seen:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn status_tells_who_serves() -> Result<()> {
     let scene = Scene::new().await?;
     let up = scene.run(&["status"]).await?.success()?;

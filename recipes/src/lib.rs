@@ -73,6 +73,7 @@ mod contender_watch;
 mod contenders;
 mod countdown;
 mod counter;
+pub mod doctor;
 mod double_barrier;
 mod election;
 mod error;

@@ -8,6 +8,11 @@ pub(crate) const LOST: u8 = 74;
 /// It was not acquired: somebody else holds it, or the time was over (`EX_TEMPFAIL`: try again).
 pub(crate) const NOT_ACQUIRED: u8 = 75;
 
+/// `docent doctor` found something that may stop to work.
+pub(crate) const WARNED: u8 = 3;
+/// `docent doctor` found that two may hold at once, or that nobody ever will.
+pub(crate) const WRONG: u8 = 4;
+
 /// Makes an exit code.
 pub(crate) fn with(code: u8) -> ExitCode {
     ExitCode::from(code)

@@ -5,6 +5,7 @@
 
 mod bench;
 mod connect;
+mod doctor;
 mod elect;
 mod exit;
 mod join;
@@ -60,6 +61,8 @@ enum Command {
     Join(join::JoinArgs),
     /// List the members of a group
     Members(members::MembersArgs),
+    /// Say who stands at a lock's, an election's or a group's path, and what is wrong there
+    Doctor(doctor::DoctorArgs),
     /// Measure a server, or compare two
     Bench(bench::BenchArgs),
     /// Print completions for a shell
@@ -112,6 +115,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Watch(args) => wait_for(watch::run(args, hosts)),
         Command::Join(args) => wait_for(join::run(args, hosts)),
         Command::Members(args) => wait_for(members::run(args, hosts)),
+        Command::Doctor(args) => wait_for(doctor::run(args, hosts)),
         Command::Bench(args) => bench::run(args, hosts),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -162,6 +166,7 @@ mod tests {
             "docent join /g me --data x -- sleep 1",
             "docent join /g me",
             "docent members /g --watch",
+            "docent doctor /locks/billing -s h:1",
             "docent bench create set --sessions 5 --in-flight 3 --size 10 --seconds 1 --json",
             "docent bench --memory-nodes 100 --pid 1",
             "docent completions bash",
@@ -171,6 +176,7 @@ mod tests {
         for line in [
             "docent",
             "docent lock /a",
+            "docent doctor",
             "docent lock /a --try --timeout 5s -- x",
             "docent serve",
             "docent serve --dev --config x",

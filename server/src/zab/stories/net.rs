@@ -268,7 +268,26 @@ impl Net {
         }
     }
 
+    /// Who acknowledges its leader's history has written down the configuration that it was told, or does so in this step.
+    fn has_written_members(&self, me: PeerId, out: &[Output]) {
+        let acks = out.iter().any(
+            |output| matches!(output, Output::Send { message: Message::Ack(zxid), .. } if zxid.counter() == 0),
+        );
+        if acks && !out.iter().any(|output| matches!(output, Output::Members)) {
+            let (saved, replica) = (&self.servers[&me].saved, &self.servers[&me].replica);
+            let under_way = replica.members_under_way();
+            assert_eq!(&saved.0, replica.members(), "{me:?}");
+            // A file may hold more: what was cut out of the log before it was durable.
+            assert!(
+                under_way.is_none() || under_way == saved.1.as_ref(),
+                "{me:?}: {under_way:?}, {:?}",
+                saved.1
+            );
+        }
+    }
+
     fn take(&mut self, me: PeerId, out: Vec<Output>) {
+        self.has_written_members(me, &out);
         for output in out {
             let server = self.servers.get_mut(&me).unwrap();
             match output {

@@ -15,6 +15,8 @@ mod barrier;
 mod cache;
 #[path = "../../examples/config.rs"]
 mod config;
+#[path = "../../examples/config_tree.rs"]
+mod config_tree;
 #[path = "../../examples/counter.rs"]
 mod counter;
 #[path = "../../examples/election.rs"]
@@ -54,6 +56,7 @@ async fn all_run(backend: Backend) -> Result<()> {
         counter::run(&hosts).await.context("counter")?;
         barrier::run(&hosts).await.context("barrier")?;
         config::run(&hosts).await.context("config")?;
+        config_tree::run(&hosts).await.context("config_tree")?;
         cache::run(&hosts).await.context("cache")?;
         ids::run(&hosts).await.context("ids")?;
         keep::run(&hosts).await.context("keep")?;

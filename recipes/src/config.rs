@@ -34,8 +34,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::backoff::Backoff;
 use crate::codec::{Decode, Encode, Json, Raw, Text};
-use crate::config_follow as follow;
+use crate::config_follow::{self as follow, What};
 use crate::config_state::{First, Shared, Validate};
+use crate::config_tree::JsonTree;
 use crate::error::Error;
 
 /// How often [`Watched::update`] tries again when other writers are faster.
@@ -72,10 +73,15 @@ impl ConfigPath {
         self.codec(Raw)
     }
 
+    /// The value is made of the node and everything below it.
+    pub(crate) fn tree<T: DeserializeOwned>(self) -> ConfigBuilder<T, JsonTree> {
+        ConfigBuilder { what: What::Tree, ..self.codec(JsonTree) }
+    }
+
     /// The value is in another form.
     pub fn codec<T, C: Decode<T>>(self, codec: C) -> ConfigBuilder<T, C> {
         let ConfigPath { client, path } = self;
-        ConfigBuilder { client, path, codec, default: None, required: None, validate: None }
+        ConfigBuilder { client, path, what: What::Node, codec, default: None, required: None, validate: None }
     }
 }
 
@@ -84,6 +90,7 @@ impl ConfigPath {
 pub struct ConfigBuilder<T, C> {
     client: Client,
     path: String,
+    what: What,
     codec: C,
     default: Option<T>,
     required: Option<Duration>,
@@ -131,13 +138,13 @@ where
     /// # Panics
     /// When polled outside a tokio runtime.
     pub async fn open(self) -> Result<Watched<T, C>, Error> {
-        let ConfigBuilder { client, path, codec, default, required, validate } = self;
+        let ConfigBuilder { client, path, what, codec, default, required, validate } = self;
         let (first, mut first_seen) = watch::channel(First::Waiting);
         let creates_missing = default.is_some();
         let shared = Arc::new(Shared::new(path, codec, validate, first));
         let stop = CancellationToken::new();
         let followed = Arc::clone(&shared);
-        tokio::spawn(follow::run(client.clone(), followed, stop.clone()));
+        tokio::spawn(follow::run(client.clone(), followed, what, stop.clone()));
         let ends_follow = stop.drop_guard();
 
         let certain = |first: &First| !matches!(first, First::Waiting);

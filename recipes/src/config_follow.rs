@@ -9,21 +9,31 @@ use tokio_util::sync::CancellationToken;
 use crate::backoff::Backoff;
 use crate::codec::Decode;
 use crate::config_state::{First, Offered, Shared};
+use crate::config_tree;
 use crate::error::Error;
 use crate::following::{self, Sessions};
 use crate::guarded;
 use crate::hold::{self, Fate, fate};
 use crate::keeper;
 
+/// What is followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    /// One node.
+    Node,
+    /// A node and everything below it, as one value.
+    Tree,
+}
+
 /// Follows until `stop`, or until nothing more can come.
-pub(crate) async fn run<T, C>(client: Client, shared: Arc<Shared<T, C>>, stop: CancellationToken)
+pub(crate) async fn run<T, C>(client: Client, shared: Arc<Shared<T, C>>, what: What, stop: CancellationToken)
 where
     T: Send + Sync + 'static,
     C: Decode<T>,
 {
     tokio::select! {
         () = stop.cancelled() => {}
-        error = through_sessions(&client, &shared) => {
+        error = through_sessions(&client, &shared, what) => {
             tracing::debug!(path = %shared.path, %error, "config is not followed any more");
             shared.stale(Instant::now());
             shared.first.send_if_modified(|first| {
@@ -37,7 +47,7 @@ where
     }
 }
 
-async fn through_sessions<T, C>(client: &Client, shared: &Shared<T, C>) -> Error
+async fn through_sessions<T, C>(client: &Client, shared: &Shared<T, C>, what: What) -> Error
 where
     T: Send + Sync + 'static,
     C: Decode<T>,
@@ -49,7 +59,11 @@ where
             Ok(session) => session,
             Err(error) => return error,
         };
-        match follower.in_session(&session).await {
+        let followed = match what {
+            What::Node => follower.in_session(&session).await,
+            What::Tree => config_tree::in_session(shared, &session).await,
+        };
+        match followed {
             Ok(()) | Err(Error::SessionEnded(_)) => {}
             Err(error) => return error,
         }

@@ -110,7 +110,11 @@ where
 
     /// Takes what was read, if it is not older than what is known.
     pub(crate) fn offer(&self, bytes: &Bytes, stat: &Stat) -> Offered {
-        let decoded = self.decode(bytes);
+        self.take(self.decode(bytes), bytes, stat)
+    }
+
+    /// As [`Shared::offer`], of bytes that are decoded already.
+    pub(crate) fn take(&self, decoded: Result<Arc<T>, Arc<str>>, bytes: &Bytes, stat: &Stat) -> Offered {
         let mut state = self.lock();
         if stat.mzxid < state.newest {
             return Offered::Behind;
@@ -152,6 +156,20 @@ where
         drop(state);
         self.tell(Update::Missing { keeping });
         self.first.send_replace(First::Missing);
+    }
+
+    /// What is there cannot be read as a value at all.
+    pub(crate) fn unusable(&self, reason: Arc<str>) {
+        let mut state = self.lock();
+        if state.problem.as_ref() == Some(&reason) {
+            return;
+        }
+        state.problem = Some(Arc::clone(&reason));
+        let keeping = state.keeping();
+        drop(state);
+        tracing::warn!(path = %self.path, %reason, "no valid value, the last good one stays");
+        self.tell(Update::Invalid { bytes: Bytes::new(), reason: Arc::clone(&reason), keeping });
+        self.first.send_replace(First::Invalid(reason));
     }
 
     /// The connection is gone.

@@ -1,10 +1,12 @@
 //! The recipes as verbs of the client.
 
 use docent::Client;
+use serde::de::DeserializeOwned;
 
 use crate::barrier::Barrier;
 use crate::cache::CacheBuilder;
-use crate::config::ConfigPath;
+use crate::config::{ConfigBuilder, ConfigPath};
+use crate::config_tree::JsonTree;
 use crate::countdown::CountdownLatch;
 use crate::counter::{Counter, CounterLayout};
 use crate::double_barrier::DoubleBarrier;
@@ -49,6 +51,11 @@ pub trait Recipes {
 
     /// The value of the node `path`, kept up to date.
     fn watch_config(&self, path: impl Into<String>) -> ConfigPath;
+
+    /// The node `path` and everything below it as one value, read as it is at one moment and kept up to date: a struct of
+    /// many nodes. A node with children is an object, a leaf holds JSON, and one without data is left out. At most
+    /// [`CONFIG_TREE_NODES_MAX`](crate::CONFIG_TREE_NODES_MAX) nodes, on servers from 3.6 on.
+    fn config_tree<T: DeserializeOwned>(&self, path: impl Into<String>) -> ConfigBuilder<T, JsonTree>;
 
     /// The node `path` and what is below it, kept up to date.
     fn cache(&self, path: impl Into<String>) -> CacheBuilder;
@@ -116,6 +123,10 @@ impl Recipes for Client {
 
     fn watch_config(&self, path: impl Into<String>) -> ConfigPath {
         ConfigPath::new(self.clone(), path.into())
+    }
+
+    fn config_tree<T: DeserializeOwned>(&self, path: impl Into<String>) -> ConfigBuilder<T, JsonTree> {
+        ConfigPath::new(self.clone(), path.into()).tree()
     }
 
     fn cache(&self, path: impl Into<String>) -> CacheBuilder {

@@ -13,6 +13,7 @@
 //! | work that only the leader does | [`Recipes::election`] | Curator `LeaderSelector`; kazoo `Election` on request |
 //! | who leads, for those who do not take part | [`Recipes::observe_leader`] | all of these |
 //! | a value that everybody has at hand | [`Recipes::watch_config`] | any plain node |
+//! | a struct of many nodes, as they are at one moment | [`Recipes::config_tree`] | any plain nodes |
 //! | nodes, their children or whole trees at hand, and what changes in them | [`Recipes::cache`] | Curator `CuratorCache`, `NodeCache`, `PathChildrenCache`, `TreeCache` |
 //! | a value that many programs change | [`Recipes::shared_value`] | Curator `SharedValue` |
 //! | a number that many programs add to | [`Recipes::counter`], [`Recipes::shared_count`] | Curator `DistributedAtomicLong`, `SharedCount`; kazoo `Counter` |
@@ -69,6 +70,7 @@ mod codec;
 mod config;
 mod config_follow;
 mod config_state;
+mod config_tree;
 mod contender_watch;
 mod contenders;
 mod countdown;
@@ -118,6 +120,7 @@ pub use cache_reads::Depth;
 pub use cache_view::{CacheSnapshot, CachedNode};
 pub use codec::{BoxError, Decode, Encode, Json, Raw, Text};
 pub use config::{ConfigBuilder, ConfigInfo, ConfigPath, Update, Updates, Watched};
+pub use config_tree::{CONFIG_TREE_NODES_MAX, JsonTree};
 pub use contender_watch::Contenders;
 pub use contenders::Contender;
 pub use countdown::CountdownLatch;

@@ -3,6 +3,8 @@
 //! [`Client`] is where to start. [`proto`] holds the wire format, which the server shares.
 
 pub mod acl;
+#[cfg(feature = "blocking")]
+pub mod blocking;
 pub mod client;
 mod code;
 pub mod ids;

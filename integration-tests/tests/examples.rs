@@ -11,6 +11,8 @@ use docent_integration_tests::backend::Backend;
 
 #[path = "../../examples/barrier.rs"]
 mod barrier;
+#[path = "../../examples/blocking.rs"]
+mod blocking;
 #[path = "../../examples/cache.rs"]
 mod cache;
 #[path = "../../examples/config.rs"]
@@ -55,6 +57,8 @@ async fn all_run(backend: Backend) -> Result<()> {
         election::run(&hosts).await.context("election")?;
         counter::run(&hosts).await.context("counter")?;
         barrier::run(&hosts).await.context("barrier")?;
+        let waits = hosts.clone();
+        docent::blocking::work(move || blocking::run(&waits)).await.context("blocking")?;
         config::run(&hosts).await.context("config")?;
         config_tree::run(&hosts).await.context("config_tree")?;
         cache::run(&hosts).await.context("cache")?;

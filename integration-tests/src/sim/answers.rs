@@ -57,6 +57,7 @@ impl Checks {
             self.read_answer(client, asked, header, response)?;
         }
         self.watches_come_first(client, header)?;
+        self.followed(client, header)?;
         self.rearmed(client, asked, header)?;
         self.arm(client, asked, header);
         self.horizon = self.horizon.max(header.zxid);

@@ -19,6 +19,7 @@ use super::checks::{Answer, Checks, Violation, ensure};
 use super::linear::{Act, Operation, Seen};
 use super::operator::{Next, Operator};
 use super::plan::{Plan, chance};
+use super::watching::{FOLLOWED, Following};
 
 /// Registers whose histories are searched for an order.
 pub(super) const REGISTERS: usize = 3;
@@ -96,6 +97,8 @@ pub(super) struct Client {
     pub(super) asleep_until_us: i64,
     pub(super) pending: VecDeque<Asked>,
     pub(super) watches: Vec<Armed>,
+    /// A watch on a whole folder that stays.
+    pub(super) following: Option<Following>,
     pub(super) closing: bool,
     keeps_watches: bool,
     own: VecDeque<String>,
@@ -151,6 +154,7 @@ impl Client {
             asleep_until_us: 0,
             pending: VecDeque::new(),
             watches: Vec::new(),
+            following: None,
             closing: false,
             keeps_watches,
             own: VecDeque::new(),
@@ -201,6 +205,10 @@ impl Client {
         }
         if !self.keeps_watches {
             self.watches.clear();
+            self.following = None;
+        }
+        if let Some(following) = &mut self.following {
+            following.lose();
         }
     }
 
@@ -209,6 +217,7 @@ impl Client {
         self.password = None;
         self.closing = false;
         self.watches.clear();
+        self.following = None;
         self.own.clear();
         self.last_write = Zxid::ZERO;
     }
@@ -342,7 +351,7 @@ impl Client {
         let op = request.op();
         let xid = match op {
             OpCode::Ping => Xid::PING,
-            OpCode::SetWatches => Xid::SET_WATCHES,
+            OpCode::SetWatches | OpCode::SetWatches2 => Xid::SET_WATCHES,
             OpCode::Auth => Xid::AUTH,
             _ => {
                 self.xid += 1;
@@ -427,7 +436,7 @@ impl Client {
         if self.operator.is_some() {
             return Ok(Some(self.ask(now_us, checks, Operator::auth(), None)));
         }
-        if self.watches.is_empty() {
+        if self.watches.is_empty() && self.following.is_none() {
             return Ok(None);
         }
         let of = |what: Watching| -> Vec<String> {
@@ -439,20 +448,25 @@ impl Client {
             data: of(Watching::Data),
             exist: of(Watching::Absence),
             child: of(Watching::Children),
+            persistent_recursive: self.following.iter().map(|_| FOLLOWED.to_owned()).collect(),
             ..SetWatches::default()
         };
         for armed in &mut self.watches {
             armed.rearming = true;
             armed.after = self.last_zxid;
         }
-        Ok(Some(self.ask(now_us, checks, Request::SetWatches(again), None)))
+        let request = match self.following {
+            Some(_) => Request::SetWatches2(again),
+            None => Request::SetWatches(again),
+        };
+        Ok(Some(self.ask(now_us, checks, request, None)))
     }
 
     fn on_frame(&mut self, input: &mut Reader, checks: &mut Checks) -> Result<(), Violation> {
         let header = ReplyHeader::decode(input).map_err(undecodable)?;
         if header.xid == Xid::EVENT {
             let event = WatcherEvent::decode(input).map_err(undecodable)?;
-            return checks.watch_event(self, &event);
+            return checks.watch_event(self, header.zxid, &event);
         }
         let asked = self.pending.pop_front().ok_or_else(|| {
             Violation::new("answers come in the order of requests", format!("nobody asked for {header:?}"))

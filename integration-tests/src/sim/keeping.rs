@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use docent::proto::{CreateFlags, CreateKind, CreateRequest, MultiOp, ReplyHeader, Request};
-use docent::{ErrorCode, Version, Zxid};
+use docent::{AddWatchMode, ErrorCode, Version, Zxid};
 use docent_server::node::txn::{LoggedTxn, NodeKind, Txn};
 use docent_server::tree::Tree;
 use docent_server::zab::PeerId;
@@ -14,6 +14,7 @@ use docent_server::zab::PeerId;
 use super::checks::{Checked, Checks, ensure};
 use super::clients::{Asked, Client, create};
 use super::model::Model;
+use super::watching::FOLLOWED;
 
 /// What has a quota, and where it stands.
 const COUNTED: &str = "/q";
@@ -50,7 +51,7 @@ impl Client {
         let data = Some(Bytes::from("abcdef".as_bytes()[..chance.usize(..6)].to_vec()));
         let (any, watch) = (Version::ANY, chance.bool());
         let ttl_ms = [50, 400, TTL_MAX_MS][chance.usize(..3)];
-        Some(match chance.u8(..30) {
+        Some(match chance.u8(..32) {
             0..3 => {
                 let flags = CreateFlags::CONTAINER;
                 let request = create(container, data, flags);
@@ -89,6 +90,9 @@ impl Client {
             26 => Request::Create(create(format!("/q/e{number}"), data, CreateFlags::EPHEMERAL)),
             27 => Request::SetData { path: counted, data, version: any },
             28 => Request::Delete { path: counted, version: any },
+            29 | 30 => {
+                Request::AddWatch { path: FOLLOWED.to_owned(), mode: AddWatchMode::PersistentRecursive }
+            }
             _ => Request::Create(plain(format!("{counted}/deep"), data)),
         })
     }

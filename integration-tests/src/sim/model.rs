@@ -29,7 +29,7 @@ fn writable(acl: &[Acl]) -> bool {
 }
 
 /// What watchers can hear.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Happened {
     Created,
     Deleted,
@@ -49,6 +49,8 @@ struct History {
 #[derive(Debug, Default)]
 pub(super) struct Model {
     paths: BTreeMap<String, History>,
+    /// Everything that watchers can hear, in order.
+    heard: Vec<(Zxid, String, Happened)>,
     /// Sessions that are open, with the paths of their ephemeral nodes.
     pub(super) sessions: BTreeMap<SessionId, BTreeSet<String>>,
     /// When each session ended.
@@ -60,6 +62,11 @@ fn parent(path: &str) -> &str {
         Some(0) | None => "/",
         Some(at) => &path[..at],
     }
+}
+
+/// Whether a path is this one or below it.
+pub(super) fn is_below(root: &str, path: &str) -> bool {
+    path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 impl Model {
@@ -142,6 +149,7 @@ impl Model {
                 let history = self.paths.entry(path.clone()).or_default();
                 history.states.push((header.zxid, Some(known)));
                 history.events.push((header.zxid, Happened::Changed));
+                self.heard.push((header.zxid, path.clone(), Happened::Changed));
                 Ok(())
             }
             Txn::SetAcl { path, acl, .. } => {
@@ -189,6 +197,7 @@ impl Model {
         let history = self.paths.entry(create.path.clone()).or_default();
         history.states.push((header.zxid, Some(known)));
         history.events.push((header.zxid, Happened::Created));
+        self.heard.push((header.zxid, create.path.clone(), Happened::Created));
         self.paths.entry(parent(&create.path).to_owned()).or_default().children.push(header.zxid);
         Ok(())
     }
@@ -197,6 +206,7 @@ impl Model {
         let history = self.paths.entry(path.to_owned()).or_default();
         history.states.push((zxid, None));
         history.events.push((zxid, Happened::Deleted));
+        self.heard.push((zxid, path.to_owned(), Happened::Deleted));
         self.paths.entry(parent(path).to_owned()).or_default().children.push(zxid);
     }
 
@@ -251,6 +261,14 @@ impl Model {
         let first = history.events.partition_point(|(at, _)| *at <= after);
         let end = history.events.partition_point(|(at, _)| *at <= upto);
         &history.events[first..end.max(first)]
+    }
+
+    /// What can be heard of a node and all below it behind `after`, up to `upto`.
+    pub(super) fn heard_below(&self, root: &str, after: Zxid, upto: Zxid) -> Vec<(Zxid, String, Happened)> {
+        let first = self.heard.partition_point(|(at, ..)| *at <= after);
+        let end = self.heard.partition_point(|(at, ..)| *at <= upto);
+        let all = self.heard[first..end.max(first)].iter();
+        all.filter(|(_, path, _)| is_below(root, path)).cloned().collect()
     }
 
     /// The first change of the node's children behind `after`, up to `upto`.

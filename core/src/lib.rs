@@ -5,6 +5,7 @@
 pub mod acl;
 pub mod client;
 mod code;
+pub mod digest_md5;
 pub mod ids;
 pub mod path;
 pub mod proto;

@@ -11,7 +11,9 @@ use tokio::task::JoinHandle;
 
 use crate::config::{Config, ServerId};
 use crate::node::Node;
-use crate::shell::{Control, Halt, LookFn, Membership, Options, Running, StartError, Stopped, start};
+use crate::shell::{
+    Control, Halt, LookFn, Membership, Options, Running, StartError, Stopped, read_logins, start,
+};
 
 /// A server that is to be started.
 #[derive(Clone, Debug)]
@@ -76,7 +78,11 @@ impl Server {
         let id = if self.config.ensemble.members.is_empty() { None } else { self.config.my_id()? };
         let membership = Membership::of(&self.config, id)?;
         let listen = listen_address(&self.config, id).await?;
-        let options = Options::of(&self.config, listen, membership);
+        let config = self.config.clone();
+        let logins = tokio::task::spawn_blocking(move || read_logins(&config))
+            .await
+            .map_err(std::io::Error::other)??;
+        let options = Options::of(&self.config, listen, membership, logins);
         let Running { address, controls, stop, ended } = start(options).await?;
         Ok(ServerHandle { address, controls, stop: Some(stop), ended })
     }

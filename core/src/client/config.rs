@@ -11,7 +11,7 @@ use super::error::Error;
 use super::handle::{Budget, Shared};
 use super::hosts::HostList;
 use super::retry::Retry;
-use super::session::Settings;
+use super::session::{Login, Settings};
 use crate::proto::PASSWORD_LENGTH;
 use crate::{Acl, SessionId};
 
@@ -43,6 +43,7 @@ pub struct ClientBuilder {
     tick: Duration,
     retry: Retry,
     auth: Vec<(String, Bytes)>,
+    login: Option<Login>,
     read_only: bool,
     renew: bool,
     resume: Option<(SessionId, [u8; PASSWORD_LENGTH])>,
@@ -64,6 +65,7 @@ impl ClientBuilder {
             tick: Duration::from_secs(2),
             retry: Retry::default(),
             auth: Vec::new(),
+            login: None,
             read_only: false,
             renew: true,
             resume: None,
@@ -97,6 +99,14 @@ impl ClientBuilder {
     /// An identity that every connection of the client takes on; may be given several times.
     pub fn auth(mut self, scheme: impl Into<String>, auth: impl Into<Bytes>) -> Self {
         self.auth.push((scheme.into(), auth.into()));
+        self
+    }
+
+    /// Logs in to every server with SASL, by its mechanism DIGEST-MD5, before anything else is sent. The client and the
+    /// server prove the password to each other without sending it; who listens can still try passwords on what was
+    /// said, so use it with TLS where others can listen. A login that fails ends the client.
+    pub fn sasl(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
+        self.login = Some(Login { user: user.into(), password: password.into() });
         self
     }
 
@@ -202,6 +212,7 @@ impl ClientBuilder {
             connect_timeout,
             retry: self.retry,
             auth: self.auth,
+            login: self.login,
             read_only: self.read_only,
             renew: self.renew,
             lease_margin: self.lease_margin.unwrap_or(self.session_timeout / 20),

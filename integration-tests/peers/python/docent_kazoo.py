@@ -28,11 +28,12 @@ LEFT_OUT = os.environ.get("DOCENT_LEFT_OUT", "").split()
 # What kazoo gives Apache's server as system properties, and the server reads from its configuration.
 PROPERTIES = {
     "-Dreadonlymode.enabled": "readonlymode.enabled",
+    "-Djava.security.auth.login.config": "java.security.auth.login.config",
     "-Dzookeeper.DigestAuthenticationProvider.superDigest": "DigestAuthenticationProvider.superDigest",
 }
 
-# What kazoo always writes and only some of its tests use: TLS and SASL, which the server refuses to be started with.
-REFUSED = ("secureClientPort=", "ssl.", "authProvider.1=", "serverCnxnFactory=")
+# What kazoo always writes and only some of its tests use: TLS, which the server refuses to be started with.
+REFUSED = ("secureClientPort=", "ssl.", "serverCnxnFactory=")
 
 starts = itertools.count(1)
 

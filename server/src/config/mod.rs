@@ -9,12 +9,14 @@
 
 mod dynamic;
 mod error;
+pub mod jaas;
 mod keys;
 mod members;
 pub mod myid;
 mod parse;
 pub mod properties;
 pub mod rewrite;
+mod security;
 mod table;
 mod write;
 
@@ -29,6 +31,7 @@ pub use error::{ConfigError, Reason, Warning};
 pub use keys::{Key, Support, find, known_keys, nearest};
 pub use members::{Ensemble, HostPort, Member, MemberError, PeerAddress, Role, ServerId};
 pub use myid::MyIdError;
+pub use security::Security;
 
 use crate::limits::LEADER_SILENCE_MS;
 use crate::node::four_letter::Whitelist;
@@ -52,6 +55,8 @@ pub struct Config {
     pub limits: RequestLimits,
     /// Who may do what.
     pub access: Access,
+    /// How clients prove who they are.
+    pub security: Security,
     /// Nodes that the server deletes by itself, and quotas.
     pub nodes: NodeOptions,
     /// Other kinds of sessions.
@@ -158,7 +163,8 @@ pub struct Access {
     pub skip_acl: bool,
     /// `DigestAuthenticationProvider.superDigest`: `user:hash` of the user whom no ACL stops.
     pub super_digest: Option<String>,
-    /// `enforce.auth.schemes`, if `enforce.auth.enabled`: a connection needs one of them. Never an empty list.
+    /// `enforce.auth.schemes`, if `enforce.auth.enabled`, and `sasl` if `sessionRequireClientSASLAuth`: a connection needs
+    /// one of them. Never an empty list.
     pub enforced_schemes: Option<Vec<String>>,
     /// `4lw.commands.whitelist`.
     pub four_letter_words: Whitelist,
@@ -239,6 +245,7 @@ impl Config {
                 enforced_schemes: None,
                 four_letter_words: Whitelist::default(),
             },
+            security: Security::default(),
             nodes: NodeOptions {
                 extended_types: false,
                 enforce_quota: false,

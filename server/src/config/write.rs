@@ -31,6 +31,7 @@ impl fmt::Display for Config {
         out.push("globalOutstandingLimit", self.limits.outstanding_max);
         out.push("jute.maxbuffer", self.limits.request_bytes_max);
         access(&mut out, &self.access);
+        super::security::write(&mut out, &self.security);
         nodes(&mut out, &self.nodes);
         out.push("localSessionsEnabled", self.sessions.local);
         out.push("localSessionsUpgradingEnabled", self.sessions.local_upgrading);

@@ -82,7 +82,7 @@ impl Connection {
             First::Frame(frame) => match ConnectRequest::decode(&mut Reader::new(frame)) {
                 Ok(request) => {
                     let (address, port) = (self.peer.ip(), self.peer.port());
-                    Event::Connect { conn: self.id, address, port, request }
+                    Event::Connect { conn: self.id, address, port, subject: None, request }
                 }
                 Err(_) => return End::Garbage,
             },

@@ -19,6 +19,7 @@ pub(crate) use ensemble::Membership;
 pub(crate) use facts::Facts;
 pub use log_source::LogSource;
 pub use members_file::MembersFile;
+pub(crate) use options::read_logins;
 pub(crate) use run::LookFn;
 pub use run::Stopped;
 pub(crate) use run::{Control, Halt};

@@ -12,6 +12,8 @@ pub mod proto;
 mod stat;
 
 pub use acl::{Acl, Permissions};
+#[cfg(feature = "tls")]
+pub use client::Tls;
 pub use client::{
     Children, Client, ClientBuilder, CloseCause, ConnState, CreateBuilder, CreateMode, Created, Error, Lease,
     LeaseHold, LossCause, NodeData, OneshotWatch, ParentMode, Reply, Retry, SessionRef, StateWatch,
@@ -25,3 +27,5 @@ pub use proto::{
     AddWatchMode, ClientInfo, EventType, MultiOp, MultiResult, OpCode, ReconfigRequest, WatcherKind,
 };
 pub use stat::Stat;
+#[cfg(feature = "tls")]
+pub use tokio_rustls::rustls;

@@ -12,6 +12,7 @@ use super::handle::{Budget, Shared};
 use super::hosts::HostList;
 use super::retry::Retry;
 use super::session::{Login, Settings};
+use super::stream::Dialer;
 use crate::proto::PASSWORD_LENGTH;
 use crate::{Acl, SessionId};
 
@@ -44,6 +45,7 @@ pub struct ClientBuilder {
     retry: Retry,
     auth: Vec<(String, Bytes)>,
     login: Option<Login>,
+    dialer: Dialer,
     read_only: bool,
     renew: bool,
     resume: Option<(SessionId, [u8; PASSWORD_LENGTH])>,
@@ -66,6 +68,7 @@ impl ClientBuilder {
             retry: Retry::default(),
             auth: Vec::new(),
             login: None,
+            dialer: Dialer::default(),
             read_only: false,
             renew: true,
             resume: None,
@@ -107,6 +110,13 @@ impl ClientBuilder {
     /// said, so use it with TLS where others can listen. A login that fails ends the client.
     pub fn sasl(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
         self.login = Some(Login { user: user.into(), password: password.into() });
+        self
+    }
+
+    /// Speaks TLS with every server, from the first byte on: for a server's `secureClientPort`.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: impl Into<super::tls::Tls>) -> Self {
+        self.dialer.tls = Some(tls.into());
         self
     }
 
@@ -220,7 +230,7 @@ impl ClientBuilder {
             resume: self.resume,
             seed: fastrand::u64(..),
         };
-        let handle = driver::start(settings, Limits { max_frame: self.max_frame }, shared)?;
+        let handle = driver::start(settings, self.dialer, Limits { max_frame: self.max_frame }, shared)?;
         let client = Client::new(handle, namespace, self.acl);
         client.first_session(proves_identity).await?;
         Ok(client)

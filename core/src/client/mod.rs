@@ -47,6 +47,9 @@ mod reply;
 mod retry;
 mod session;
 mod state;
+mod stream;
+#[cfg(feature = "tls")]
+mod tls;
 mod watcher;
 mod watches;
 
@@ -65,6 +68,8 @@ pub use ops::{Children, NodeData};
 pub use reply::Reply;
 pub use retry::Retry;
 pub use state::{CloseCause, ConnState, LossCause, StateWatch};
+#[cfg(feature = "tls")]
+pub use tls::Tls;
 pub use watcher::{OneshotWatch, WatchItem, WatchedEvent, Watcher};
 
 use crate::proto::PASSWORD_LENGTH;

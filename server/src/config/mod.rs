@@ -31,7 +31,7 @@ pub use error::{ConfigError, Reason, Warning};
 pub use keys::{Key, Support, find, known_keys, nearest};
 pub use members::{Ensemble, HostPort, Member, MemberError, PeerAddress, Role, ServerId};
 pub use myid::MyIdError;
-pub use security::Security;
+pub use security::{ClientAuth, Security, TlsOptions};
 
 use crate::limits::LEADER_SILENCE_MS;
 use crate::node::four_letter::Whitelist;
@@ -72,6 +72,10 @@ pub struct ClientPort {
     pub address: Option<String>,
     /// `clientPort`; 0 lets the system choose.
     pub port: Option<u16>,
+    /// `secureClientPortAddress`, as `address`.
+    pub secure_address: Option<String>,
+    /// `secureClientPort`, for clients with TLS; none if there is none or it is 0.
+    pub secure_port: Option<u16>,
     /// `clientPortListenBacklog`; the system's if there is none.
     pub listen_backlog: Option<u32>,
     /// `maxClientCnxns`: connections of one address; `None` is no bound.
@@ -196,6 +200,9 @@ pub struct SessionOptions {
     pub read_only_mode: bool,
 }
 
+/// Every address of the machine.
+const ANY: &str = "0.0.0.0";
+
 /// The largest configuration file that is read. Real ones have a few kilobytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
@@ -210,6 +217,8 @@ impl Config {
             client: ClientPort {
                 address: None,
                 port: None,
+                secure_address: None,
+                secure_port: None,
                 listen_backlog: None,
                 per_address_max: Some(60),
                 connections_max: None,
@@ -320,12 +329,18 @@ impl Config {
         Ok(myid::check(myid::read(&self.data_dir)?, &self.ensemble)?)
     }
 
+    /// Where this server listens for clients with TLS; `None` if it does not.
+    #[must_use]
+    pub fn secure_client_address(&self) -> Option<HostPort> {
+        let host = self.client.secure_address.clone().unwrap_or_else(|| ANY.to_owned());
+        self.client.secure_port.map(|port| HostPort { host, port })
+    }
+
     /// Where this server listens for clients: what its own `server.N` line says, or else `clientPort`.
     ///
     /// # Errors
     /// Both are given and differ.
     pub fn client_address(&self, id: Option<ServerId>) -> Result<Option<HostPort>, ConfigError> {
-        const ANY: &str = "0.0.0.0";
         let address = self.client.address.clone().unwrap_or_else(|| ANY.to_owned());
         let fixed = self.client.port.map(|port| HostPort { host: address, port });
         let own = id.and_then(|id| Some((id, self.ensemble.members.get(&id)?.client.clone()?)));

@@ -112,7 +112,10 @@ impl Config {
             self.timing.init_limit.ok_or(ConfigError::Missing { key: "initLimit", why })?;
             self.timing.sync_limit.ok_or(ConfigError::Missing { key: "syncLimit", why })?;
         }
-        if self.client.port.is_none() && ensemble.members.values().all(|member| member.client.is_none()) {
+        if self.client.port.is_none()
+            && self.client.secure_port.is_none()
+            && ensemble.members.values().all(|member| member.client.is_none())
+        {
             return Err(ConfigError::Missing { key: "clientPort", why: "no client could connect" });
         }
         Ok(())
@@ -188,10 +191,19 @@ impl<'a> Reader<'a> {
         if address.is_some() && port.is_none() {
             return Err(ConfigError::Conflict("clientPortAddress is set but clientPort is not set"));
         }
+        let secure = self.number("secureClientPort", 0..=i64::from(u16::MAX))?.filter(|port| *port > 0);
+        let secure_address = self.text("secureClientPortAddress")?.map(str::to_owned);
+        if secure_address.is_some() && secure.is_none() {
+            return Err(ConfigError::Conflict(
+                "secureClientPortAddress is set but secureClientPort is not set",
+            ));
+        }
         let at_least_one = |value: i64| u32::try_from(value).ok().filter(|value| *value > 0);
         Ok(ClientPort {
             address,
             port: port.and_then(|port| u16::try_from(port).ok()),
+            secure_address,
+            secure_port: secure.and_then(|port| u16::try_from(port).ok()),
             listen_backlog: self.number("clientPortListenBacklog", FROM_MINUS_ONE)?.and_then(at_least_one),
             per_address_max: match self.number("maxClientCnxns", FROM_MINUS_ONE)? {
                 Some(value) => at_least_one(value),

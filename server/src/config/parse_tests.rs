@@ -225,12 +225,9 @@ fn a_key_that_asks_for_what_happens_anyway_is_no_warning() {
 
 #[test]
 fn what_would_protect_less_than_told_ends_the_start() {
-    for line in [
-        "secureClientPort=2281",
-        "sslQuorum=true",
-        "quorum.auth.enableSasl=true",
-        "DigestAuthenticationProvider.digestAlg=SHA-256",
-    ] {
+    for line in
+        ["sslQuorum=true", "quorum.auth.enableSasl=true", "DigestAuthenticationProvider.digestAlg=SHA-256"]
+    {
         let message = refused(line);
         assert!(
             message.starts_with(&format!("line 3: {line}: ")) && message.contains("is not built yet"),
@@ -238,8 +235,8 @@ fn what_would_protect_less_than_told_ends_the_start() {
         );
     }
     assert_eq!(
-        refused("secureClientPort=2281"),
-        "line 3: secureClientPort=2281: TCP port for clients with TLS is not built yet: remove the line, or keep a server that has it"
+        refused("sslQuorum=true"),
+        "line 3: sslQuorum=true: whether servers talk TLS to each other is not built yet: remove the line, or keep a server that has it"
     );
     assert_eq!(warned("secureClientPort=0"), [""; 0]);
 }
@@ -284,6 +281,7 @@ fn what_clients_can_prove_is_read() {
         sasl_super_users: ["admin", "root"].map(str::to_owned).into(),
         x509_super_user: Some("CN=root".to_owned()),
         keep_refused: true,
+        ..Security::default()
     };
     assert_eq!(security, expected);
     assert!(

@@ -30,6 +30,38 @@ pub struct Security {
     pub x509_super_user: Option<String>,
     /// `allowSaslFailedClients`: whether a connection goes on, as nobody, when its proof is refused.
     pub keep_refused: bool,
+    /// The keys of TLS; there if a port asks for them.
+    pub tls: Option<TlsOptions>,
+    /// `client.portUnification`: whether the plain port takes clients with TLS, too.
+    pub port_unification: bool,
+}
+
+/// The keys of TLS, and whom they trust.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsOptions {
+    /// `ssl.keyStore.location`: a file in PEM with the private key and the chain of certificates.
+    pub key_store: PathBuf,
+    /// `ssl.trustStore.location`: a file in PEM with the certificates that vouch for clients.
+    pub trust_store: Option<PathBuf>,
+    /// `ssl.clientAuth`.
+    pub client_auth: ClientAuth,
+    /// Whether TLS 1.2 is spoken (`ssl.enabledProtocols`, `ssl.protocol`).
+    pub tls12: bool,
+    /// Whether TLS 1.3 is spoken.
+    pub tls13: bool,
+    /// `client.certReload`: whether changed files are read again.
+    pub reload: bool,
+}
+
+/// Whether clients show a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// Nobody is asked.
+    None,
+    /// Everybody is asked, and who has none is served all the same.
+    Want,
+    /// Who has none is refused.
+    Need,
 }
 
 impl Config {
@@ -78,7 +110,56 @@ impl Reader<'_> {
                 security.sasl_super_users.insert(entry.value.clone());
             }
         }
+        let secure = self.raw("secureClientPort").is_some_and(|port| port != "0");
+        security.port_unification = self.flag("client.portUnification", false)?;
+        if secure || security.port_unification {
+            security.tls = Some(self.tls()?);
+            security.x509 = true;
+        }
         Ok(security)
+    }
+
+    fn tls(&mut self) -> Result<TlsOptions, ConfigError> {
+        let key_store = self.store("ssl.keyStore.location", "ssl.keyStore.type")?;
+        let trust_store = self.store("ssl.trustStore.location", "ssl.trustStore.type")?;
+        let client_auth = match self.raw("ssl.clientAuth").map(str::to_ascii_lowercase).as_deref() {
+            None | Some("need") => ClientAuth::Need,
+            Some("want") => ClientAuth::Want,
+            Some("none") => ClientAuth::None,
+            Some(_) => return Err(self.invalid("ssl.clientAuth", Reason::Choose("need, want or none"))),
+        };
+        if client_auth != ClientAuth::None && trust_store.is_none() {
+            let why = "it says whose certificates are taken; ssl.clientAuth=none asks for none";
+            return Err(ConfigError::Missing { key: "ssl.trustStore.location", why });
+        }
+        let key = ["ssl.enabledProtocols", "ssl.protocol"].into_iter().find(|key| self.raw(key).is_some());
+        let (mut tls12, mut tls13) = (key.is_none(), key.is_none());
+        if let Some(key) = key {
+            for version in self.raw(key).unwrap_or_default().split(',').map(str::trim) {
+                match version {
+                    "TLSv1.2" => tls12 = true,
+                    "TLSv1.3" => tls13 = true,
+                    _ => return Err(self.invalid(key, Reason::Choose("TLSv1.2, TLSv1.3, or both"))),
+                }
+            }
+        }
+        let why = "TLS needs a private key and its certificates";
+        let key_store = key_store.ok_or(ConfigError::Missing { key: "ssl.keyStore.location", why })?;
+        let reload = self.flag("client.certReload", true)?;
+        Ok(TlsOptions { key_store, trust_store, client_auth, tls12, tls13, reload })
+    }
+
+    /// A file with keys or certificates, which must be one that is read here.
+    fn store(&mut self, key: &'static str, kind: &'static str) -> Result<Option<PathBuf>, ConfigError> {
+        let Some(path) = self.path(key)? else { return Ok(None) };
+        let is_pem = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("pem"));
+        let choose = Reason::Choose("PEM, with the file converted to it: Java's own stores are not read");
+        match self.raw(kind) {
+            Some(kind) if kind.eq_ignore_ascii_case("pem") => Ok(Some(path)),
+            None if is_pem => Ok(Some(path)),
+            Some(_) => Err(self.invalid(kind, choose)),
+            None => Err(self.invalid(key, choose)),
+        }
     }
 
     /// The schemes of which every connection needs one.
@@ -139,4 +220,22 @@ pub(super) fn write(out: &mut Properties, security: &Security) {
         out.push("X509AuthenticationProvider.superUser", subject);
     }
     out.push("allowSaslFailedClients", security.keep_refused);
+    out.push("client.portUnification", security.port_unification);
+    let Some(tls) = &security.tls else { return };
+    out.push("ssl.keyStore.location", tls.key_store.display());
+    out.push("ssl.keyStore.type", "PEM");
+    if let Some(file) = &tls.trust_store {
+        out.push("ssl.trustStore.location", file.display());
+        out.push("ssl.trustStore.type", "PEM");
+    }
+    let client_auth = match tls.client_auth {
+        ClientAuth::None => "none",
+        ClientAuth::Want => "want",
+        ClientAuth::Need => "need",
+    };
+    out.push("ssl.clientAuth", client_auth);
+    let spoken = [(tls.tls12, "TLSv1.2"), (tls.tls13, "TLSv1.3")];
+    let spoken: Vec<&str> = spoken.iter().filter(|(spoken, _)| *spoken).map(|(_, name)| *name).collect();
+    out.push("ssl.enabledProtocols", spoken.join(","));
+    out.push("client.certReload", tls.reload);
 }

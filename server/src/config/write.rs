@@ -50,6 +50,8 @@ fn optional(out: &mut Properties, key: &str, value: Option<impl fmt::Display>) {
 fn client(out: &mut Properties, client: &ClientPort) {
     optional(out, "clientPort", client.port);
     optional(out, "clientPortAddress", client.address.as_ref());
+    optional(out, "secureClientPort", client.secure_port);
+    optional(out, "secureClientPortAddress", client.secure_address.as_ref());
     optional(out, "clientPortListenBacklog", client.listen_backlog);
     out.push("maxClientCnxns", client.per_address_max.unwrap_or(0));
     out.push("maxCnxns", client.connections_max.unwrap_or(0));

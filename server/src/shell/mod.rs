@@ -25,4 +25,4 @@ pub use run::Stopped;
 pub(crate) use run::{Control, Halt};
 pub(crate) use start::Options;
 pub use start::StartError;
-pub(crate) use start::{Running, start};
+pub(crate) use start::{Listen, Running, start};

@@ -2,12 +2,11 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::ensemble::Membership;
 use super::facts::Facts;
-use super::start::{Options, StartError};
+use super::start::{Listen, Options, StartError};
 use crate::config::{Compression as Named, Config};
 use crate::limits::Sizes;
 use crate::net::PortLimits;
@@ -24,7 +23,7 @@ impl Options {
     /// server's place in its ensemble, if it has one; `logins` is what [`read_logins`] found.
     pub(crate) fn of(
         config: &Config,
-        listen: SocketAddr,
+        listen: Listen,
         membership: Option<Membership>,
         logins: Logins,
     ) -> Self {

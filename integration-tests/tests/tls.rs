@@ -174,7 +174,7 @@ async fn bad_handshakes_hold_nobody_up() -> Result<()> {
 /// Java's shell, with stores in PEM.
 async fn java_speaks_tls() -> Result<()> {
     let secured = Secured::start(Backend::DocentBinary, &[]).await?;
-    let jars = ["zookeeper", "slf4j-simple", "netty-handler", "netty-codec"];
+    let jars = ["zookeeper", "slf4j-simple", "netty-handler", "netty-codec", "netty-resolver"];
     let path = jars.map(|jar| debian_jar(jar).display().to_string()).join(":");
     let output = Program::new("Java's shell", "java")
         .args(["-cp", path.as_str(), "-Dorg.slf4j.simpleLogger.defaultLogLevel=error"])

@@ -29,7 +29,7 @@
 //! # Rooms
 //! `ops`, `create`, `multi` are the verbs, `reply` and `watcher` what they return; `handle` queues what they ask;
 //! `session`, `pending`, `watches`, `heartbeat`, `hosts` compute (no clock, socket or task; the time is an argument);
-//! `driver` carries bytes and decides nothing.
+//! `driver` carries bytes and decides nothing; `stream` is what it carries them over, with TLS or without.
 
 mod chroot;
 mod config;

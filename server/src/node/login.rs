@@ -137,3 +137,44 @@ impl Node {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(scheme: &str, id: &str) -> Identity {
+        Identity { scheme: scheme.into(), id: id.into() }
+    }
+
+    #[test]
+    fn no_two_connections_and_no_two_servers_are_challenged_alike() {
+        let one = Logins { nonce_key: [1; 32], ..Logins::default() };
+        let other = Logins { nonce_key: [2; 32], ..Logins::default() };
+        let nonces = [one.nonce(ConnId(1)), one.nonce(ConnId(2)), other.nonce(ConnId(1))];
+        assert!(nonces[0] != nonces[1] && nonces[0] != nonces[2] && nonces[1] != nonces[2]);
+    }
+
+    #[test]
+    fn only_super_users_are_above_all() {
+        let logins = Logins {
+            sasl_super_users: ["root".to_owned()].into(),
+            x509_super_user: Some("CN=root".to_owned()),
+            ..Logins::default()
+        };
+        assert_eq!(logins.of_user("bob".into()), [identity("sasl", "bob")]);
+        assert_eq!(logins.of_user("root".into()), [identity("super", ""), identity("sasl", "root")]);
+        assert_eq!(logins.of_subject("CN=bob".into()), [identity("x509", "CN=bob")]);
+        assert_eq!(
+            logins.of_subject("CN=root".into()),
+            [identity("super", "CN=root"), identity("x509", "CN=root")]
+        );
+    }
+
+    #[test]
+    fn passwords_are_not_printed() {
+        let users = BTreeMap::from([("bob".to_owned(), "secret".to_owned())]);
+        let logins = Logins { sasl_users: Some(users), ..Logins::default() };
+        let printed = format!("{logins:?}");
+        assert!(printed.contains("bob") && !printed.contains("secret"), "{printed}");
+    }
+}

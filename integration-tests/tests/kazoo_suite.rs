@@ -18,9 +18,6 @@ use docent_integration_tests::server_process::free_ports;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-/// What passes on Apache's servers and not on ours, because ours have no TLS.
-const NOT_YET: [&str; 1] = ["test_client::TestSSLClient::test_create"];
-
 /// Groups that take about equally long. Modules that need no server are with the last.
 const GROUPS: [&[&str]; 4] = [
     &["client"],
@@ -48,10 +45,19 @@ const GROUPS: [&[&str]; 4] = [
 const PASS_AT_LEAST: usize = 316;
 
 /// Where it matters whether a server has peers: requests, sessions, watches, logins.
-const ALONE: [&[&str]; 2] = [&["client"], &["connection", "sasl", "watchers", "lock"]];
+const ALONE: [&[&str]; 2] = [&["client"], &["connection", "sasl", "watchers"]];
 
-/// As many as on a server of Apache's that is alone.
-const PASS_ALONE_AT_LEAST: usize = 1;
+/// These need peers: they fail on a server of Apache's that is alone, too.
+const FAIL_ALONE: [&str; 5] = [
+    "test_client::TestClient::test_update_host_list",
+    "test_client::TestReconfig::test_add_remove_observer",
+    "test_client::TestReconfig::test_bad_input",
+    "test_client::TestReconfig::test_no_super_auth",
+    "test_connection::TestReadOnlyMode::test_read_only",
+];
+
+/// As many as on a server of Apache's (3.8.0) that is alone.
+const PASS_ALONE_AT_LEAST: usize = 143;
 
 /// The whole suite with a JVM each took ten minutes on a busy machine.
 const GROUP_BOUND: Duration = Duration::from_secs(900);
@@ -111,8 +117,12 @@ fn tail(text: &str) -> &str {
     &text[from..]
 }
 
-/// Runs groups of modules side by side. What fails is given its one more try; how many passed.
-async fn passed(servers: u16, groups: &'static [&'static [&'static str]]) -> Result<usize> {
+/// Runs groups of modules side by side. What fails and may not is given its one more try; how many passed.
+async fn passed(
+    servers: u16,
+    groups: &'static [&'static [&'static str]],
+    may_fail: &[&str],
+) -> Result<usize> {
     let mut running = JoinSet::new();
     for group in groups {
         running.spawn(async move {
@@ -124,8 +134,9 @@ async fn passed(servers: u16, groups: &'static [&'static [&'static str]]) -> Res
     while let Some(group) = running.join_next().await {
         ended.extend(group??);
     }
-    let failed: Vec<String> =
-        ended.iter().filter(|(_, outcome)| *outcome == "failed").map(|(name, _)| name.clone()).collect();
+    let failed =
+        ended.iter().filter(|(name, outcome)| *outcome == "failed" && !may_fail.contains(&name.as_str()));
+    let failed: Vec<String> = failed.map(|(name, _)| name.clone()).collect();
     ensure!(failed.len() < 10, "{} tests failed: {failed:?}", failed.len());
     for name in &failed {
         let module = name.split("::").next().and_then(|module| module.strip_prefix("test_"));
@@ -145,7 +156,7 @@ async fn passed(servers: u16, groups: &'static [&'static [&'static str]]) -> Res
 #[tokio::test(flavor = "multi_thread")]
 async fn kazoos_own_suite_passes_on_three_servers() -> Result<()> {
     let Some(_suite) = Suite::begin("kazoo_suite", &[Need::KazooSuite]) else { return Ok(()) };
-    let passed = passed(3, &GROUPS).await?;
+    let passed = passed(3, &GROUPS, &[]).await?;
     ensure!(passed >= PASS_AT_LEAST, "only {passed} passed");
     Ok(())
 }
@@ -153,7 +164,7 @@ async fn kazoos_own_suite_passes_on_three_servers() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn kazoos_own_suite_passes_on_a_server_that_is_alone() -> Result<()> {
     let Some(_suite) = Suite::begin("kazoo_suite::alone", &[Need::KazooSuite]) else { return Ok(()) };
-    let passed = passed(1, &ALONE).await?;
+    let passed = passed(1, &ALONE, &FAIL_ALONE).await?;
     ensure!(passed >= PASS_ALONE_AT_LEAST, "only {passed} passed");
     Ok(())
 }

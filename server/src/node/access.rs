@@ -229,15 +229,14 @@ fn is_subject(id: &str) -> bool {
             || is_number(text.strip_prefix("OID.").unwrap_or(&text))
     };
     let (mut quoted, mut escaped) = (false, false);
-    let parts = id.split(|char| {
+    let split = id.split(|char| {
         let ends = matches!(char, ',' | ';' | '+') && !quoted && !escaped;
         quoted ^= char == '"' && !escaped;
         escaped = char == '\\' && !escaped;
         ends
     });
-    let whole = parts.fold(true, |good, part| {
-        good && part.split_once('=').is_some_and(|(keyword, _)| is_keyword(keyword))
-    });
+    let parts: Vec<&str> = split.collect();
+    let whole = parts.iter().all(|part| part.split_once('=').is_some_and(|(keyword, _)| is_keyword(keyword)));
     (whole && !quoted && !escaped) || id.trim().is_empty()
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use docent::{Acl, Client, Error, ErrorCode, Permissions, Retry, Tls};
-use docent_integration_tests::availability::{Suite, debian_jar};
+use docent_integration_tests::availability::{Need, Suite, debian_jar};
 use docent_integration_tests::backend::{Backend, Options, Running};
 use docent_integration_tests::certificates::Authority;
 use docent_integration_tests::peers::Program;
@@ -196,7 +196,8 @@ macro_rules! on {
     ($name:ident, $needs:expr, $run:expr) => {
         #[tokio::test(flavor = "multi_thread")]
         async fn $name() -> Result<()> {
-            let Some(_suite) = Suite::begin(concat!("tls::", stringify!($name)), $needs) else {
+            let needs: Vec<Need> = $needs.iter().copied().chain([Need::OpenSsl]).collect();
+            let Some(_suite) = Suite::begin(concat!("tls::", stringify!($name)), &needs) else {
                 return Ok(());
             };
             $run.await
@@ -204,13 +205,17 @@ macro_rules! on {
     };
 }
 
-on!(certificates_on_docent, &[], certificates_prove_who_clients_are(Backend::DocentBinary));
+on!(
+    certificates_on_docent,
+    Backend::DocentBinary.needs(),
+    certificates_prove_who_clients_are(Backend::DocentBinary)
+);
 on!(
     certificates_on_apache_3_8,
-    &Backend::Apache38.needs(),
+    Backend::Apache38.needs(),
     certificates_prove_who_clients_are(Backend::Apache38)
 );
-on!(names, &[], servers_must_be_who_they_were_taken_for());
-on!(super_user_and_one_port_for_both, &[], further_keys_are_honoured());
-on!(bad_handshakes, &[], bad_handshakes_hold_nobody_up());
-on!(java, &Backend::Apache38.needs(), java_speaks_tls());
+on!(names, Backend::DocentBinary.needs(), servers_must_be_who_they_were_taken_for());
+on!(super_user_and_one_port_for_both, Backend::DocentBinary.needs(), further_keys_are_honoured());
+on!(bad_handshakes, Backend::DocentBinary.needs(), bad_handshakes_hold_nobody_up());
+on!(java, Backend::Apache38.needs(), java_speaks_tls());

@@ -7,12 +7,15 @@ pub mod acl;
 pub mod blocking;
 pub mod client;
 mod code;
+pub mod digest_md5;
 pub mod ids;
 pub mod path;
 pub mod proto;
 mod stat;
 
 pub use acl::{Acl, Permissions};
+#[cfg(feature = "tls")]
+pub use client::Tls;
 pub use client::{
     Children, Client, ClientBuilder, CloseCause, ConnState, CreateBuilder, CreateMode, Created, Error, Lease,
     LeaseHold, LossCause, NodeData, OneshotWatch, ParentMode, Reply, Retry, SessionRef, StateWatch,
@@ -26,3 +29,5 @@ pub use proto::{
     AddWatchMode, ClientInfo, EventType, MultiOp, MultiResult, OpCode, ReconfigRequest, WatcherKind,
 };
 pub use stat::Stat;
+#[cfg(feature = "tls")]
+pub use tokio_rustls::rustls;

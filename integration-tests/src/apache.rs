@@ -28,9 +28,10 @@ impl ApacheVersion {
 
     fn class_path(self) -> String {
         match self {
-            // The jar names its libraries itself, except for one that prints the log.
+            // The jar names its libraries itself, except for one that prints the log and those for TLS.
             ApacheVersion::Debian38 => {
-                format!("{}:{}", debian_jar("zookeeper").display(), debian_jar("slf4j-simple").display())
+                let jars = ["zookeeper", "slf4j-simple", "netty-handler", "netty-codec"];
+                jars.map(|jar| debian_jar(jar).display().to_string()).join(":")
             }
             ApacheVersion::Newer => format!("{}/*", newer_home().display()),
         }

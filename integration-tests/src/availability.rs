@@ -35,6 +35,8 @@ pub enum Need {
     ZkCli,
     /// `cli_mt`, the shell of the C client.
     CShell,
+    /// `openssl`, which makes certificates.
+    OpenSsl,
 }
 
 impl Need {
@@ -48,6 +50,7 @@ impl Need {
             Need::Kazoo => command("python3").or_else(|| file(&kazoo_home().join("VERSION"))),
             Need::ZkCli => file(Path::new(ZKCLI)),
             Need::CShell => file(Path::new(C_SHELL)),
+            Need::OpenSsl => command("openssl"),
         }
     }
 }

@@ -16,6 +16,7 @@
 pub mod apache;
 pub mod availability;
 pub mod backend;
+pub mod certificates;
 #[cfg(feature = "containers")]
 pub mod containers;
 pub mod differential;

@@ -52,6 +52,18 @@ pub const READ_CHUNK_BYTES: usize = 64 << 10;
 /// Identities that one connection may prove: `auth` in a loop must not grow memory.
 pub const IDENTITIES_PER_CONNECTION_MAX: usize = 64;
 
+/// Milliseconds that the handshake of TLS may take.
+pub const TLS_HANDSHAKE_MS: u64 = 5_000;
+
+/// Handshakes of TLS that may be under way at once; one that comes when there are more is refused.
+pub const TLS_HANDSHAKES_MAX: usize = 1_024;
+
+/// Milliseconds after which a handshake looks again whether the files with keys have changed.
+pub const TLS_LOOK_AGAIN_MS: u64 = 1_000;
+
+/// Bytes of a file with keys or certificates. The list of all that browsers trust has a quarter of it.
+pub const TLS_FILE_BYTES_MAX: u64 = 1 << 20;
+
 /// Milliseconds that a connection may take to finish its handshake, as in Apache.
 pub const HANDSHAKE_MS: i64 = 10_000;
 

@@ -9,9 +9,11 @@ use docent::SessionId;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::config::{Config, ServerId};
+use crate::config::{Config, HostPort, ServerId};
 use crate::node::Node;
-use crate::shell::{Control, Halt, LookFn, Membership, Options, Running, StartError, Stopped, start};
+use crate::shell::{
+    Control, Halt, Listen, LookFn, Membership, Options, Running, StartError, Stopped, read_logins, start,
+};
 
 /// A server that is to be started.
 #[derive(Clone, Debug)]
@@ -75,10 +77,14 @@ impl Server {
     pub async fn start(self) -> Result<ServerHandle, StartError> {
         let id = if self.config.ensemble.members.is_empty() { None } else { self.config.my_id()? };
         let membership = Membership::of(&self.config, id)?;
-        let listen = listen_address(&self.config, id).await?;
-        let options = Options::of(&self.config, listen, membership);
-        let Running { address, controls, stop, ended } = start(options).await?;
-        Ok(ServerHandle { address, controls, stop: Some(stop), ended })
+        let listen = listen_addresses(&self.config, id).await?;
+        let config = self.config.clone();
+        let logins = tokio::task::spawn_blocking(move || read_logins(&config))
+            .await
+            .map_err(std::io::Error::other)??;
+        let options = Options::of(&self.config, listen, membership, logins);
+        let Running { address, secure_address, controls, stop, ended } = start(options).await?;
+        Ok(ServerHandle { address, secure_address, controls, stop: Some(stop), ended })
     }
 }
 
@@ -101,26 +107,47 @@ fn free_ports(count: u64) -> std::io::Result<BTreeSet<u16>> {
 }
 
 /// Where this configuration has clients connect, names looked up now.
-async fn listen_address(config: &Config, id: Option<ServerId>) -> Result<SocketAddr, StartError> {
-    let Some(client) = config.client_address(id)? else { return Err(StartError::NoClientPort) };
-    let found = tokio::net::lookup_host((client.host.as_str(), client.port)).await?.next();
-    found.ok_or(StartError::NoSuchHost(client.host))
+async fn listen_addresses(config: &Config, id: Option<ServerId>) -> Result<Listen, StartError> {
+    let (plain, secure) = (config.client_address(id)?, config.secure_client_address());
+    if plain.is_none() && secure.is_none() {
+        return Err(StartError::NoClientPort);
+    }
+    let security = &config.security;
+    Ok(Listen {
+        plain: look_up(plain).await?,
+        secure: look_up(secure).await?,
+        tls: security.tls.clone(),
+        unified: security.port_unification,
+    })
+}
+
+async fn look_up(place: Option<HostPort>) -> Result<Option<SocketAddr>, StartError> {
+    let Some(HostPort { host, port }) = place else { return Ok(None) };
+    let found = tokio::net::lookup_host((host.as_str(), port)).await?.next();
+    found.map(Some).ok_or(StartError::NoSuchHost(host))
 }
 
 /// A running server. Dropped, it stops in the background.
 #[derive(Debug)]
 pub struct ServerHandle {
     address: SocketAddr,
+    secure_address: Option<SocketAddr>,
     controls: tokio::sync::mpsc::Sender<Control>,
     stop: Option<oneshot::Sender<Halt>>,
     ended: JoinHandle<Stopped>,
 }
 
 impl ServerHandle {
-    /// The address of the client port.
+    /// The address of the client port; of the one with TLS if there is no other.
     #[must_use]
     pub fn client_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The address of the client port with TLS, if there is one.
+    #[must_use]
+    pub fn secure_client_addr(&self) -> Option<SocketAddr> {
+        self.secure_address
     }
 
     /// What clients are given: an address that reaches this server from the same machine.

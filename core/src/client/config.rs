@@ -11,7 +11,8 @@ use super::error::Error;
 use super::handle::{Budget, Shared};
 use super::hosts::HostList;
 use super::retry::Retry;
-use super::session::Settings;
+use super::session::{Login, Settings};
+use super::stream::Dialer;
 use crate::proto::PASSWORD_LENGTH;
 use crate::{Acl, SessionId};
 
@@ -43,6 +44,8 @@ pub struct ClientBuilder {
     tick: Duration,
     retry: Retry,
     auth: Vec<(String, Bytes)>,
+    login: Option<Login>,
+    dialer: Dialer,
     read_only: bool,
     renew: bool,
     resume: Option<(SessionId, [u8; PASSWORD_LENGTH])>,
@@ -64,6 +67,8 @@ impl ClientBuilder {
             tick: Duration::from_secs(2),
             retry: Retry::default(),
             auth: Vec::new(),
+            login: None,
+            dialer: Dialer::default(),
             read_only: false,
             renew: true,
             resume: None,
@@ -97,6 +102,21 @@ impl ClientBuilder {
     /// An identity that every connection of the client takes on; may be given several times.
     pub fn auth(mut self, scheme: impl Into<String>, auth: impl Into<Bytes>) -> Self {
         self.auth.push((scheme.into(), auth.into()));
+        self
+    }
+
+    /// Logs in to every server with SASL, by its mechanism DIGEST-MD5, before anything else is sent. The client and the
+    /// server prove the password to each other without sending it; who listens can still try passwords on what was
+    /// said, so use it with TLS where others can listen. A login that fails ends the client.
+    pub fn sasl(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
+        self.login = Some(Login { user: user.into(), password: password.into() });
+        self
+    }
+
+    /// Speaks TLS with every server, from the first byte on: for a server's `secureClientPort`.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: impl Into<super::tls::Tls>) -> Self {
+        self.dialer.tls = Some(tls.into());
         self
     }
 
@@ -202,6 +222,7 @@ impl ClientBuilder {
             connect_timeout,
             retry: self.retry,
             auth: self.auth,
+            login: self.login,
             read_only: self.read_only,
             renew: self.renew,
             lease_margin: self.lease_margin.unwrap_or(self.session_timeout / 20),
@@ -209,7 +230,7 @@ impl ClientBuilder {
             resume: self.resume,
             seed: fastrand::u64(..),
         };
-        let handle = driver::start(settings, Limits { max_frame: self.max_frame }, shared)?;
+        let handle = driver::start(settings, self.dialer, Limits { max_frame: self.max_frame }, shared)?;
         let client = Client::new(handle, namespace, self.acl);
         client.first_session(proves_identity).await?;
         Ok(client)

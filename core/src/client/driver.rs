@@ -16,7 +16,6 @@ use std::time::Duration;
 use bytes::BytesMut;
 use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Sleep;
 
@@ -27,6 +26,7 @@ use super::lease::Moment;
 use super::pending::{Failure, Ticket};
 use super::session::{Effect, Effects, Event, Machine, Settings, Standing, Submission, WatchEnd};
 use super::state::{CloseCause, ConnState};
+use super::stream::{Dialer, Stream};
 use super::watcher::WatchItem;
 use super::watches::WatchId;
 use crate::proto::frame::next_frame;
@@ -53,7 +53,12 @@ pub(super) struct Limits {
 ///
 /// # Errors
 /// There is no runtime.
-pub(super) fn start(settings: Settings, limits: Limits, shared: Shared) -> Result<Arc<Handle>, Error> {
+pub(super) fn start(
+    settings: Settings,
+    dialer: Dialer,
+    limits: Limits,
+    shared: Shared,
+) -> Result<Arc<Handle>, Error> {
     let runtime = tokio::runtime::Handle::try_current().map_err(|_| {
         Error::InvalidArgument("a client must be connected within a tokio runtime".to_owned())
     })?;
@@ -72,6 +77,8 @@ pub(super) fn start(settings: Settings, limits: Limits, shared: Shared) -> Resul
         slots: Slots::default(),
         sinks: HashMap::new(),
         socket: Socket::None,
+        unflushed: false,
+        dialer,
         asking: None,
         inbound: BytesMut::new(),
         timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
@@ -89,8 +96,8 @@ pub(super) fn start(settings: Settings, limits: Limits, shared: Shared) -> Resul
 
 enum Socket {
     None,
-    Dialing(BoxFuture<'static, io::Result<TcpStream>>),
-    Open(TcpStream),
+    Dialing(BoxFuture<'static, io::Result<Stream>>),
+    Open(Stream),
 }
 
 /// One request that waits: where its outcome goes, and what it takes of the budget.
@@ -135,6 +142,9 @@ struct Driver {
     slots: Slots,
     sinks: HashMap<WatchId, Sink>,
     socket: Socket,
+    /// With TLS, what was written may still have to be sent.
+    unflushed: bool,
+    dialer: Dialer,
     /// A server that is being asked whether it has a quorum.
     asking: Option<(usize, BoxFuture<'static, bool>)>,
     inbound: BytesMut,
@@ -215,6 +225,7 @@ impl Driver {
                 Poll::Pending => false,
                 Poll::Ready(Ok(stream)) => {
                     self.socket = Socket::Open(stream);
+                    self.unflushed = false;
                     self.inbound.clear();
                     self.tell(now, Event::Dialed);
                     true
@@ -263,12 +274,16 @@ impl Driver {
 
     fn poll_write(&mut self, now: Moment, cx: &mut Context<'_>) -> bool {
         let Socket::Open(stream) = &mut self.socket else { return false };
-        if self.fx.out.is_empty() {
+        let done = if !self.fx.out.is_empty() {
+            pin!(stream.write_buf(&mut self.fx.out)).poll(cx).map_ok(|_| self.unflushed = true)
+        } else if self.unflushed {
+            pin!(stream.flush()).poll(cx).map_ok(|()| self.unflushed = false)
+        } else {
             return false;
-        }
-        match pin!(stream.write_buf(&mut self.fx.out)).poll(cx) {
+        };
+        match done {
             Poll::Pending => false,
-            Poll::Ready(Ok(_)) => true,
+            Poll::Ready(Ok(())) => true,
             Poll::Ready(Err(error)) => {
                 self.broken(now, &error);
                 true
@@ -319,12 +334,14 @@ impl Driver {
         let mut list = std::mem::take(&mut self.fx.list);
         for effect in list.drain(..) {
             match effect {
-                Effect::Dial(host) => self.socket = Socket::Dialing(Box::pin(dial(host))),
+                Effect::Dial(host) => self.socket = Socket::Dialing(Box::pin(self.dialer.clone().dial(host))),
                 Effect::Hangup => {
                     self.socket = Socket::None;
                     self.inbound.clear();
                 }
-                Effect::Ask { server, host } => self.asking = Some((server, Box::pin(has_quorum(host)))),
+                Effect::Ask { server, host } => {
+                    self.asking = Some((server, Box::pin(has_quorum(self.dialer.clone(), host))))
+                }
                 Effect::Settle { ticket, outcome } => {
                     let Some(slot) = self.slots.remove(ticket) else { continue };
                     if let Some(bytes) = slot.bytes {
@@ -434,21 +451,13 @@ impl Drop for Driver {
     }
 }
 
-/// Looks the host up and connects to the first of its addresses that answers.
-async fn dial(host: Host) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect((host.name.as_str(), host.port))
-        .await
-        .map_err(|error| io::Error::new(error.kind(), format!("{host}: {error}")))?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
 /// Asks a server by the four-letter word `isro`. A server that does not answer in time has no quorum, as far as we
 /// are concerned.
-async fn has_quorum(host: Host) -> bool {
+async fn has_quorum(dialer: Dialer, host: Host) -> bool {
     let answer = async {
-        let mut stream = dial(host).await?;
+        let mut stream = dialer.dial(host).await?;
         stream.write_all(b"isro").await?;
+        stream.flush().await?;
         let mut answer = [0; 2];
         stream.read_exact(&mut answer).await?;
         Ok::<_, io::Error>(answer)

@@ -29,7 +29,7 @@
 //! # Rooms
 //! `ops`, `create`, `multi` are the verbs, `reply` and `watcher` what they return; `handle` queues what they ask;
 //! `session`, `pending`, `watches`, `heartbeat`, `hosts` compute (no clock, socket or task; the time is an argument);
-//! `driver` carries bytes and decides nothing.
+//! `driver` carries bytes and decides nothing; `stream` is what it carries them over, with TLS or without.
 
 mod chroot;
 mod config;
@@ -47,6 +47,9 @@ mod reply;
 mod retry;
 mod session;
 mod state;
+mod stream;
+#[cfg(feature = "tls")]
+mod tls;
 mod watcher;
 mod watches;
 
@@ -65,6 +68,8 @@ pub use ops::{Children, NodeData};
 pub use reply::Reply;
 pub use retry::Retry;
 pub use state::{CloseCause, ConnState, LossCause, StateWatch};
+#[cfg(feature = "tls")]
+pub use tls::Tls;
 pub use watcher::{OneshotWatch, WatchItem, WatchedEvent, Watcher};
 
 use crate::proto::PASSWORD_LENGTH;

@@ -3,7 +3,7 @@
 //!
 //! One connection after the other carries the session. Each begins with a handshake, before which nothing else is
 //! sent: a request that arrives at a server together with a refusal could reset the connection and hide the
-//! refusal. After the handshake come the identities, then the watches, then what callers wait for.
+//! refusal. After the handshake comes the login, if there is one, then the identities, then the watches, then what callers wait for.
 //!
 //! A session ends only by a server's word: a handshake that says so, or one that gives another session than the
 //! one asked for (ClickHouse Keeper does that). The zxid that was seen last outlives sessions.
@@ -51,6 +51,7 @@ pub(super) struct Settings {
     pub(super) connect_timeout: Duration,
     pub(super) retry: Retry,
     pub(super) auth: Vec<(String, Bytes)>,
+    pub(super) login: Option<Login>,
     pub(super) read_only: bool,
     pub(super) renew: bool,
     pub(super) lease_margin: Duration,
@@ -158,6 +159,8 @@ enum Phase {
     Shaking { deadline: Moment, sent: Moment, asked: SessionId, probe: bool },
     /// A probe was answered, and its session is being ended.
     Parting { deadline: Moment },
+    /// The session is given, and the login with SASL under way.
+    Proving(proof::Proving),
     /// The server answers.
     Live(Live),
     /// There will be no other.
@@ -235,6 +238,7 @@ pub(super) struct Machine {
     watches: Watches,
     heartbeats: Heartbeats,
     identities: Vec<Identity>,
+    login: Option<Login>,
     closing: Option<Closing>,
     /// Attempts since the last connection that lasted.
     attempts: u32,
@@ -274,6 +278,7 @@ impl Machine {
             watches: Watches::default(),
             heartbeats: Heartbeats::new(settings.lease_margin, settings.tick),
             identities: settings.auth.into_iter().map(identity).collect(),
+            login: settings.login,
             closing: None,
             attempts: 0,
             doubts: doubt::Doubts::default(),
@@ -311,6 +316,7 @@ impl Machine {
             Phase::Dialing { deadline } | Phase::Shaking { deadline, .. } | Phase::Parting { deadline } => {
                 *deadline
             }
+            Phase::Proving(proving) => proving.deadline,
             Phase::Live(live) => {
                 let look = live.look_around.as_ref().and_then(|look| look.due);
                 let sync = if live.is_read_only() { None } else { self.heartbeats.sync_due() };
@@ -348,8 +354,11 @@ impl Machine {
 mod doubt;
 mod link;
 mod live;
+mod proof;
 #[cfg(test)]
 mod tests;
+
+pub(super) use proof::Login;
 
 impl Machine {
     /// Carries out what has become due.
@@ -364,6 +373,7 @@ impl Machine {
             {
                 self.connection_lost(now, fx);
             }
+            Phase::Proving(proving) if proving.deadline <= now => self.connection_lost(now, fx),
             Phase::Live(live) if self.silence_ends(live) <= now => self.connection_lost(now, fx),
             Phase::Live(_) => self.keep_alive(now, fx),
             _ => {}
@@ -462,7 +472,7 @@ impl Machine {
         match &self.phase {
             Phase::Live(_) => self.send_close(now, fx),
             // The server may be making a session just now: its answer tells which one to end.
-            Phase::Shaking { .. } => {}
+            Phase::Shaking { .. } | Phase::Proving(_) => {}
             _ if self.session.is_none() => self.end(CloseCause::Closed, true, fx),
             _ => {}
         }

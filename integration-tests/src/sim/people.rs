@@ -107,6 +107,7 @@ impl World {
                     conn,
                     address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, client as u8)),
                     port: 4_000,
+                    subject: None,
                     request,
                 },
                 Up::Request(header, request) => Event::Client { conn, header, body: Body::Request(request) },

@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use bytes::Bytes;
 use docent::Zxid;
 use docent_server::node::access::digest_id;
-use docent_server::node::{Effect, Effects, EnsembleConfig, Event, Node, NodeConfig, Now, Rules};
+use docent_server::node::{Effect, Effects, EnsembleConfig, Event, Logins, Node, NodeConfig, Now, Rules};
 use docent_server::storage::Epochs;
 use docent_server::zab::{LinkId, Message, PeerId, Role};
 
@@ -146,6 +146,7 @@ fn config(peer: PeerId, life: u32, plan: &Plan, ensemble: Option<EnsembleConfig>
         rules: Rules { extended_types: true, enforce_quota: plan.keeps, reconfig, ..Rules::default() },
         super_digest: reconfig.then(|| digest_id(SUPER.as_bytes())),
         enforced_schemes: None,
+        logins: Logins::default(),
         digest: true,
         snap_count: plan.snap_count,
         snap_bytes: u64::MAX / 2,

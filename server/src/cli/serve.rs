@@ -114,6 +114,6 @@ fn announce(handles: &[ServerHandle], dev: bool) {
         println!("{}", addresses.join(","));
     }
     for handle in handles {
-        tracing::info!(address = %handle.client_addr(), "serving");
+        tracing::info!(address = %handle.client_addr(), tls = ?handle.secure_client_addr(), "serving");
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::jaas::JaasError;
 use super::members::MemberError;
 use super::myid::MyIdError;
 use super::properties::MalformedEscape;
@@ -52,6 +53,22 @@ pub enum ConfigError {
         key: &'static str,
         /// Why it is needed.
         why: &'static str,
+    },
+    /// The login configuration is refused.
+    #[error("{}: {source}", path.display())]
+    LoginConfig {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: JaasError,
+    },
+    /// The login configuration does not hold the section that is to count.
+    #[error("{} has no section {section}", path.display())]
+    NoLoginSection {
+        /// Which file.
+        path: PathBuf,
+        /// The section that `sasl.serverconfig` names.
+        section: String,
     },
     /// Two settings exclude each other.
     #[error("{0}")]

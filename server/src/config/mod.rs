@@ -9,12 +9,14 @@
 
 mod dynamic;
 mod error;
+pub mod jaas;
 mod keys;
 mod members;
 pub mod myid;
 mod parse;
 pub mod properties;
 pub mod rewrite;
+mod security;
 mod table;
 mod write;
 
@@ -29,6 +31,7 @@ pub use error::{ConfigError, Reason, Warning};
 pub use keys::{Key, Support, find, known_keys, nearest};
 pub use members::{Ensemble, HostPort, Member, MemberError, PeerAddress, Role, ServerId};
 pub use myid::MyIdError;
+pub use security::{ClientAuth, Security, TlsOptions};
 
 use crate::limits::LEADER_SILENCE_MS;
 use crate::node::four_letter::Whitelist;
@@ -52,6 +55,8 @@ pub struct Config {
     pub limits: RequestLimits,
     /// Who may do what.
     pub access: Access,
+    /// How clients prove who they are.
+    pub security: Security,
     /// Nodes that the server deletes by itself, and quotas.
     pub nodes: NodeOptions,
     /// Other kinds of sessions.
@@ -67,6 +72,10 @@ pub struct ClientPort {
     pub address: Option<String>,
     /// `clientPort`; 0 lets the system choose.
     pub port: Option<u16>,
+    /// `secureClientPortAddress`, as `address`.
+    pub secure_address: Option<String>,
+    /// `secureClientPort`, for clients with TLS; none if there is none or it is 0.
+    pub secure_port: Option<u16>,
     /// `clientPortListenBacklog`; the system's if there is none.
     pub listen_backlog: Option<u32>,
     /// `maxClientCnxns`: connections of one address; `None` is no bound.
@@ -158,7 +167,8 @@ pub struct Access {
     pub skip_acl: bool,
     /// `DigestAuthenticationProvider.superDigest`: `user:hash` of the user whom no ACL stops.
     pub super_digest: Option<String>,
-    /// `enforce.auth.schemes`, if `enforce.auth.enabled`: a connection needs one of them. Never an empty list.
+    /// `enforce.auth.schemes`, if `enforce.auth.enabled`, and `sasl` if `sessionRequireClientSASLAuth`: a connection needs
+    /// one of them. Never an empty list.
     pub enforced_schemes: Option<Vec<String>>,
     /// `4lw.commands.whitelist`.
     pub four_letter_words: Whitelist,
@@ -190,6 +200,9 @@ pub struct SessionOptions {
     pub read_only_mode: bool,
 }
 
+/// Every address of the machine.
+const ANY: &str = "0.0.0.0";
+
 /// The largest configuration file that is read. Real ones have a few kilobytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
@@ -204,6 +217,8 @@ impl Config {
             client: ClientPort {
                 address: None,
                 port: None,
+                secure_address: None,
+                secure_port: None,
                 listen_backlog: None,
                 per_address_max: Some(60),
                 connections_max: None,
@@ -239,6 +254,7 @@ impl Config {
                 enforced_schemes: None,
                 four_letter_words: Whitelist::default(),
             },
+            security: Security::default(),
             nodes: NodeOptions {
                 extended_types: false,
                 enforce_quota: false,
@@ -313,12 +329,18 @@ impl Config {
         Ok(myid::check(myid::read(&self.data_dir)?, &self.ensemble)?)
     }
 
+    /// Where this server listens for clients with TLS; `None` if it does not.
+    #[must_use]
+    pub fn secure_client_address(&self) -> Option<HostPort> {
+        let host = self.client.secure_address.clone().unwrap_or_else(|| ANY.to_owned());
+        self.client.secure_port.map(|port| HostPort { host, port })
+    }
+
     /// Where this server listens for clients: what its own `server.N` line says, or else `clientPort`.
     ///
     /// # Errors
     /// Both are given and differ.
     pub fn client_address(&self, id: Option<ServerId>) -> Result<Option<HostPort>, ConfigError> {
-        const ANY: &str = "0.0.0.0";
         let address = self.client.address.clone().unwrap_or_else(|| ANY.to_owned());
         let fixed = self.client.port.map(|port| HostPort { host: address, port });
         let own = id.and_then(|id| Some((id, self.ensemble.members.get(&id)?.client.clone()?)));

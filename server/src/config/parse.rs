@@ -13,7 +13,7 @@ use super::members::{self, Ensemble, Member, MemberError, ServerId};
 use super::properties::{Entry, Properties};
 use super::{
     Access, ClientPort, Compression, Config, ConfigError, NodeOptions, Purge, Reason, RequestLimits,
-    SessionOptions, StorageOptions, Timing, Warning,
+    Security, SessionOptions, StorageOptions, Timing, Warning,
 };
 use crate::limits::QUICK_PING_MS;
 use crate::node::four_letter::{FourLetterWord, Whitelist};
@@ -47,6 +47,7 @@ impl Config {
             .path("dataDir")?
             .ok_or(ConfigError::Missing { key: "dataDir", why: "it is where snapshots are kept" })?;
         let defaults = Config::with_defaults(data_dir);
+        let security = reader.security()?;
         let config = Config {
             data_log_dir: reader.path("dataLogDir")?.unwrap_or_else(|| defaults.data_dir.clone()),
             client: reader.client(defaults.client)?,
@@ -55,7 +56,8 @@ impl Config {
             purge: reader.purge(defaults.purge)?,
             limits: reader.limits(defaults.limits)?,
             sessions: reader.sessions()?,
-            access: reader.access()?,
+            access: reader.access(&security)?,
+            security,
             nodes: reader.nodes(defaults.nodes)?,
             ensemble: reader.ensemble()?,
             data_dir: defaults.data_dir,
@@ -110,7 +112,10 @@ impl Config {
             self.timing.init_limit.ok_or(ConfigError::Missing { key: "initLimit", why })?;
             self.timing.sync_limit.ok_or(ConfigError::Missing { key: "syncLimit", why })?;
         }
-        if self.client.port.is_none() && ensemble.members.values().all(|member| member.client.is_none()) {
+        if self.client.port.is_none()
+            && self.client.secure_port.is_none()
+            && ensemble.members.values().all(|member| member.client.is_none())
+        {
             return Err(ConfigError::Missing { key: "clientPort", why: "no client could connect" });
         }
         Ok(())
@@ -129,7 +134,7 @@ fn is_membership(key: &str) -> bool {
 }
 
 /// The entries that count, each by its key.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     entries: BTreeMap<&'a str, &'a Entry>,
     warnings: Vec<Warning>,
 }
@@ -145,6 +150,11 @@ impl<'a> Reader<'a> {
             }
         }
         Reader { entries, warnings }
+    }
+
+    /// The entries that count.
+    pub(super) fn entries(&self) -> impl Iterator<Item = &'a Entry> {
+        self.entries.values().copied()
     }
 
     /// Says of every key on which nothing will act that this is so, in the order of the file.
@@ -181,10 +191,19 @@ impl<'a> Reader<'a> {
         if address.is_some() && port.is_none() {
             return Err(ConfigError::Conflict("clientPortAddress is set but clientPort is not set"));
         }
+        let secure = self.number("secureClientPort", 0..=i64::from(u16::MAX))?.filter(|port| *port > 0);
+        let secure_address = self.text("secureClientPortAddress")?.map(str::to_owned);
+        if secure_address.is_some() && secure.is_none() {
+            return Err(ConfigError::Conflict(
+                "secureClientPortAddress is set but secureClientPort is not set",
+            ));
+        }
         let at_least_one = |value: i64| u32::try_from(value).ok().filter(|value| *value > 0);
         Ok(ClientPort {
             address,
             port: port.and_then(|port| u16::try_from(port).ok()),
+            secure_address,
+            secure_port: secure.and_then(|port| u16::try_from(port).ok()),
             listen_backlog: self.number("clientPortListenBacklog", FROM_MINUS_ONE)?.and_then(at_least_one),
             per_address_max: match self.number("maxClientCnxns", FROM_MINUS_ONE)? {
                 Some(value) => at_least_one(value),
@@ -280,7 +299,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn access(&mut self) -> Result<Access, ConfigError> {
+    fn access(&mut self, security: &Security) -> Result<Access, ConfigError> {
         let mut words = Whitelist::default();
         if let Some(text) = self.raw("4lw.commands.whitelist") {
             let unknown;
@@ -291,23 +310,10 @@ impl<'a> Reader<'a> {
             // Clients that look for a writable server ask with this word.
             words.allow(FourLetterWord::Isro);
         }
-        let list = self.raw("enforce.auth.schemes").unwrap_or_default().split(',').map(str::trim);
-        let schemes: Vec<String> = list.filter(|scheme| !scheme.is_empty()).map(str::to_owned).collect();
-        let enforced = self.flag("enforce.auth.enabled", false)?;
-        if enforced && schemes.is_empty() {
-            return Err(ConfigError::Missing {
-                key: "enforce.auth.schemes",
-                why: "enforce.auth.enabled=true needs at least one scheme",
-            });
-        }
-        if enforced && schemes.iter().any(|scheme| !matches!(scheme.as_str(), "digest" | "ip")) {
-            // As Apache's server does for a scheme without a provider: nobody could ever be served.
-            return Err(self.invalid("enforce.auth.schemes", Reason::Choose("digest, ip, or both")));
-        }
         Ok(Access {
             skip_acl: self.yes_no("skipACL", false)?,
             super_digest: self.text("DigestAuthenticationProvider.superDigest")?.map(str::to_owned),
-            enforced_schemes: enforced.then_some(schemes),
+            enforced_schemes: self.enforced_schemes(security)?,
             four_letter_words: words,
         })
     }
@@ -369,11 +375,11 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn raw(&self, key: &str) -> Option<&'a str> {
+    pub(super) fn raw(&self, key: &str) -> Option<&'a str> {
         self.entries.get(key).map(|entry| entry.value.as_str())
     }
 
-    fn invalid(&self, key: &'static str, reason: Reason) -> ConfigError {
+    pub(super) fn invalid(&self, key: &'static str, reason: Reason) -> ConfigError {
         match self.entries.get(key) {
             Some(entry) => invalid(entry, reason),
             None => ConfigError::Missing { key, why: "it has no usable default" },
@@ -381,14 +387,14 @@ impl<'a> Reader<'a> {
     }
 
     /// A value that must not be empty if it is there.
-    fn text(&self, key: &'static str) -> Result<Option<&'a str>, ConfigError> {
+    pub(super) fn text(&self, key: &'static str) -> Result<Option<&'a str>, ConfigError> {
         match self.raw(key) {
             Some("") => Err(self.invalid(key, Reason::Empty)),
             other => Ok(other),
         }
     }
 
-    fn path(&mut self, key: &'static str) -> Result<Option<PathBuf>, ConfigError> {
+    pub(super) fn path(&mut self, key: &'static str) -> Result<Option<PathBuf>, ConfigError> {
         let Some(text) = self.text(key)? else { return Ok(None) };
         if !text.starts_with('/') && !text.starts_with("./") {
             self.warnings.push(Warning::RelativePath { key, path: text.to_owned() });
@@ -429,7 +435,7 @@ impl<'a> Reader<'a> {
         Ok(u32::try_from(given).unwrap_or(least).max(least))
     }
 
-    fn flag(&self, key: &'static str, default: bool) -> Result<bool, ConfigError> {
+    pub(super) fn flag(&self, key: &'static str, default: bool) -> Result<bool, ConfigError> {
         match self.raw(key) {
             None => Ok(default),
             Some(text) if text.eq_ignore_ascii_case("true") => Ok(true),
@@ -449,7 +455,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn invalid(entry: &Entry, reason: Reason) -> ConfigError {
+pub(super) fn invalid(entry: &Entry, reason: Reason) -> ConfigError {
     ConfigError::Value { key: entry.key.clone(), line: entry.line, value: entry.value.clone(), reason }
 }
 

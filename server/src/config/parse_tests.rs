@@ -225,14 +225,9 @@ fn a_key_that_asks_for_what_happens_anyway_is_no_warning() {
 
 #[test]
 fn what_would_protect_less_than_told_ends_the_start() {
-    for line in [
-        "secureClientPort=2281",
-        "sslQuorum=true",
-        "quorum.auth.enableSasl=true",
-        "sessionRequireClientSASLAuth=true",
-        "authProvider.sasl=org.apache.zookeeper.server.auth.SASLAuthenticationProvider",
-        "DigestAuthenticationProvider.digestAlg=SHA-256",
-    ] {
+    for line in
+        ["sslQuorum=true", "quorum.auth.enableSasl=true", "DigestAuthenticationProvider.digestAlg=SHA-256"]
+    {
         let message = refused(line);
         assert!(
             message.starts_with(&format!("line 3: {line}: ")) && message.contains("is not built yet"),
@@ -240,8 +235,8 @@ fn what_would_protect_less_than_told_ends_the_start() {
         );
     }
     assert_eq!(
-        refused("secureClientPort=2281"),
-        "line 3: secureClientPort=2281: TCP port for clients with TLS is not built yet: remove the line, or keep a server that has it"
+        refused("sslQuorum=true"),
+        "line 3: sslQuorum=true: whether servers talk TLS to each other is not built yet: remove the line, or keep a server that has it"
     );
     assert_eq!(warned("secureClientPort=0"), [""; 0]);
 }
@@ -255,8 +250,62 @@ fn authentication_is_enforced_by_schemes_that_there_are() {
     assert!(refused(&enforced(",")).starts_with("enforce.auth.schemes is not set: "));
     assert_eq!(
         refused(&enforced("digest,sasl")),
-        "line 4: enforce.auth.schemes=digest,sasl: choose digest, ip, or both"
+        "line 4: enforce.auth.schemes=digest,sasl: choose digest, ip, and sasl or x509 where an authProvider.* line names \
+         their provider"
     );
+    let provided = "authProvider.1=org.apache.zookeeper.server.auth.SASLAuthenticationProvider\n";
+    let schemes = |lines: &str| with(&format!("{provided}{lines}")).access.enforced_schemes;
+    assert_eq!(schemes(&enforced("sasl")), Some(vec!["sasl".to_owned()]));
+    assert_eq!(schemes("sessionRequireClientSASLAuth=true"), Some(vec!["sasl".to_owned()]));
+    assert_eq!(schemes(""), None);
+    assert!(
+        refused("sessionRequireClientSASLAuth=true")
+            .starts_with("line 3: sessionRequireClientSASLAuth=true: choose")
+    );
+}
+
+#[test]
+fn what_clients_can_prove_is_read() {
+    let security = with(
+        "authProvider.sasl=org.apache.zookeeper.server.auth.SASLAuthenticationProvider\nauthProvider.2=a.X509AuthenticationProvider\n\
+         authProvider.3=a.DigestAuthenticationProvider\nsuperUser=root\nsuperUser.1=admin\n\
+         java.security.auth.login.config=/etc/jaas.conf\nsasl.serverconfig=Clients\nallowSaslFailedClients=true\n\
+         X509AuthenticationProvider.superUser=CN=root",
+    )
+    .security;
+    let expected = Security {
+        login_config: Some("/etc/jaas.conf".into()),
+        login_section: Some("Clients".to_owned()),
+        sasl: true,
+        x509: true,
+        sasl_super_users: ["admin", "root"].map(str::to_owned).into(),
+        x509_super_user: Some("CN=root".to_owned()),
+        keep_refused: true,
+        ..Security::default()
+    };
+    assert_eq!(security, expected);
+    assert!(
+        refused("authProvider.mine=org.example.Mine")
+            .starts_with("line 3: authProvider.mine=org.example.Mine: choose")
+    );
+}
+
+#[test]
+fn the_users_of_sasl_are_read_from_their_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("jaas.conf");
+    std::fs::write(&file, "Server { a.DigestLoginModule required user_bob=\"pw\"; };").unwrap();
+    let users = |lines: &str| {
+        with(&format!("java.security.auth.login.config={}\n{lines}", file.display())).sasl_users()
+    };
+    assert_eq!(users("").unwrap(), Some([("bob".to_owned(), "pw".to_owned())].into()));
+    assert!(matches!(users("sasl.serverconfig=Other"), Err(ConfigError::NoLoginSection { .. })));
+    std::fs::write(&file, "").unwrap();
+    assert_eq!(users("").unwrap(), None, "as for Apache's server, which then has no SASL login");
+    std::fs::write(&file, "Server {").unwrap();
+    assert!(matches!(users(""), Err(ConfigError::LoginConfig { .. })));
+    std::fs::remove_file(&file).unwrap();
+    assert!(matches!(users(""), Err(ConfigError::Read { .. })));
 }
 
 #[test]

@@ -31,6 +31,7 @@ impl fmt::Display for Config {
         out.push("globalOutstandingLimit", self.limits.outstanding_max);
         out.push("jute.maxbuffer", self.limits.request_bytes_max);
         access(&mut out, &self.access);
+        super::security::write(&mut out, &self.security);
         nodes(&mut out, &self.nodes);
         out.push("localSessionsEnabled", self.sessions.local);
         out.push("localSessionsUpgradingEnabled", self.sessions.local_upgrading);
@@ -49,6 +50,8 @@ fn optional(out: &mut Properties, key: &str, value: Option<impl fmt::Display>) {
 fn client(out: &mut Properties, client: &ClientPort) {
     optional(out, "clientPort", client.port);
     optional(out, "clientPortAddress", client.address.as_ref());
+    optional(out, "secureClientPort", client.secure_port);
+    optional(out, "secureClientPortAddress", client.secure_address.as_ref());
     optional(out, "clientPortListenBacklog", client.listen_backlog);
     out.push("maxClientCnxns", client.per_address_max.unwrap_or(0));
     out.push("maxCnxns", client.connections_max.unwrap_or(0));

@@ -4,14 +4,19 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::Connection;
+use super::tls::Keys;
+use super::wire::Wire;
 use super::{Input, Link};
+use crate::limits::HANDSHAKE_MS;
 use crate::node::four_letter::FourLetterWord;
 use crate::node::{ConnId, Event};
 use crate::shell::Facts;
@@ -93,9 +98,25 @@ impl Shared {
     }
 }
 
-/// The listening port.
+/// Where clients come in.
+pub(crate) struct Door {
+    pub(crate) listener: TcpListener,
+    /// For TLS; without them, everything is plain.
+    pub(crate) keys: Option<Arc<Keys>>,
+    /// Whether clients without TLS may come, too, where there are keys.
+    pub(crate) plain_too: bool,
+}
+
+impl Door {
+    /// Whether nobody comes in without TLS.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.keys.is_some() && !self.plain_too
+    }
+}
+
+/// The listening ports: one as a rule, and one more for TLS. What is bounded is bounded for both together.
 pub(crate) struct ClientPort {
-    listener: TcpListener,
+    doors: Vec<Door>,
     shared: Arc<Shared>,
     inputs: mpsc::Sender<Input>,
     ids: Arc<AtomicU64>,
@@ -103,7 +124,7 @@ pub(crate) struct ClientPort {
 
 impl ClientPort {
     pub(crate) fn new(
-        listener: TcpListener,
+        doors: Vec<Door>,
         limits: PortLimits,
         facts: Facts,
         inputs: mpsc::Sender<Input>,
@@ -115,28 +136,39 @@ impl ClientPort {
             garbage: AtomicU64::new(0),
             refused: AtomicU64::new(0),
         };
-        ClientPort { listener, shared: Arc::new(shared), inputs, ids: Arc::default() }
+        ClientPort { doors, shared: Arc::new(shared), inputs, ids: Arc::default() }
     }
 
     /// Accepts until told to stop.
     pub(crate) async fn run(self, stop: CancellationToken, tasks: TaskTracker) {
+        futures::future::join_all(self.doors.iter().map(|door| self.accept(door, &stop, &tasks))).await;
+    }
+
+    async fn accept(&self, door: &Door, stop: &CancellationToken, tasks: &TaskTracker) {
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => return,
-                accepted = self.listener.accept() => accepted,
+                accepted = door.listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => self.open(stream, peer, &stop, &tasks),
+                Ok((stream, peer)) => self.open(door, stream, peer, stop, tasks),
                 Err(error) => {
                     // Out of file descriptors, most likely. Others go on; trying at once again would only burn.
                     tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }
         }
     }
 
-    fn open(&self, stream: TcpStream, peer: SocketAddr, stop: &CancellationToken, tasks: &TaskTracker) {
+    fn open(
+        &self,
+        door: &Door,
+        stream: TcpStream,
+        peer: SocketAddr,
+        stop: &CancellationToken,
+        tasks: &TaskTracker,
+    ) {
         if !self.shared.admit(peer.ip()) {
             tracing::warn!(%peer, "too many connections; this one is closed");
             return;
@@ -146,20 +178,35 @@ impl ClientPort {
         if self.shared.limits.keep_alive {
             let _ = socket2::SockRef::from(&stream).set_keepalive(true);
         }
-        let connection = Connection {
-            id: ConnId(self.ids.fetch_add(1, Ordering::Relaxed) + 1),
-            peer,
-            link: Arc::new(Link::new(stream)),
-            inputs: self.inputs.clone(),
-            shared: Arc::clone(&self.shared),
-        };
+        let id = ConnId(self.ids.fetch_add(1, Ordering::Relaxed) + 1);
+        let (inputs, shared) = (self.inputs.clone(), Arc::clone(&self.shared));
+        let (keys, plain_too) = (door.keys.clone(), door.plain_too);
         let stop = stop.clone();
-        let shared = Arc::clone(&self.shared);
         tasks.spawn(async move {
-            let ip = connection.peer.ip();
-            if stop.run_until_cancelled(connection.run()).await.is_none() {
-                shared.closed(ip);
+            let counted = Arc::clone(&shared);
+            let serve = async {
+                let opened =
+                    timeout(within_handshake(), Wire::open(stream, keys.as_deref(), plain_too)).await;
+                match opened.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
+                    Ok((wire, subject)) => {
+                        let link = Arc::new(Link::new(wire));
+                        Connection { id, peer, link, subject, inputs, shared }.run().await;
+                    }
+                    Err(error) => {
+                        tracing::info!(%peer, %error, "no agreement on TLS");
+                        shared.count_garbage();
+                        shared.closed(peer.ip());
+                    }
+                }
+            };
+            if stop.run_until_cancelled(serve).await.is_none() {
+                counted.closed(peer.ip());
             }
         });
     }
+}
+
+/// How long a connection may take until it says something.
+fn within_handshake() -> Duration {
+    Duration::from_millis(HANDSHAKE_MS as u64)
 }

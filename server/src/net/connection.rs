@@ -38,6 +38,8 @@ pub(super) struct Connection {
     pub(super) id: ConnId,
     pub(super) peer: SocketAddr,
     pub(super) link: Arc<Link>,
+    /// The subject of its certificate, where it has proved one.
+    pub(super) subject: Option<String>,
     pub(super) inputs: mpsc::Sender<Input>,
     pub(super) shared: Arc<Shared>,
 }
@@ -50,6 +52,7 @@ impl Connection {
         if matches!(end, End::Garbage) {
             self.shared.count_garbage();
         }
+        self.link.wire().farewell();
         tracing::debug!(peer = %self.peer, ?end, "connection closed");
         if known {
             // When the node's loop is gone there is nobody to tell.
@@ -82,7 +85,7 @@ impl Connection {
             First::Frame(frame) => match ConnectRequest::decode(&mut Reader::new(frame)) {
                 Ok(request) => {
                     let (address, port) = (self.peer.ip(), self.peer.port());
-                    Event::Connect { conn: self.id, address, port, request }
+                    Event::Connect { conn: self.id, address, port, subject: self.subject.clone(), request }
                 }
                 Err(_) => return End::Garbage,
             },
@@ -95,6 +98,10 @@ impl Connection {
 
     /// The first four bytes are a word or the length of a frame.
     async fn first_frame(&self, pending: &mut BytesMut) -> Result<First, End> {
+        // With TLS, something may have come together with the end of the handshake.
+        if !self.read(pending)? {
+            return Err(End::Peer);
+        }
         loop {
             if let Some(word) = pending.first_chunk::<4>().and_then(FourLetterWord::parse) {
                 return Ok(First::Word(word));
@@ -104,7 +111,7 @@ impl Connection {
                 Ok(None) => {}
                 Err(_) => return Err(End::Garbage),
             }
-            if self.link.stream().readable().await.is_err() || !self.read(pending)? {
+            if self.link.wire().readable().await.is_err() || !self.read(pending)? {
                 return Err(End::Peer);
             }
         }
@@ -112,15 +119,7 @@ impl Connection {
 
     /// Reads once. `false` when the peer has closed.
     fn read(&self, pending: &mut BytesMut) -> Result<bool, End> {
-        CHUNK.with_borrow_mut(|chunk| match self.link.stream().try_read(chunk) {
-            Ok(0) => Ok(false),
-            Ok(count) => {
-                pending.extend_from_slice(&chunk[..count]);
-                Ok(true)
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(true),
-            Err(_) => Err(End::Peer),
-        })
+        CHUNK.with_borrow_mut(|chunk| self.link.wire().read(chunk, pending)).map_err(|_| End::Peer)
     }
 
     /// Requests in, what the socket did not take out.
@@ -142,14 +141,14 @@ impl Connection {
             let must_write = self.link.has_waiting_bytes();
             tokio::select! {
                 () = self.link.woken() => {}
-                writable = self.link.stream().writable(), if must_write => {
+                writable = self.link.wire().writable(), if must_write => {
                     if writable.is_err() {
                         return End::Peer;
                     }
                     self.link.flush_from_task();
                 }
                 // Before the handshake is done it only tells us that the peer has gone.
-                readable = self.link.stream().readable(), if may_read => {
+                readable = self.link.wire().readable(), if may_read => {
                     match readable.map_err(|_| End::Peer).and_then(|()| self.read(&mut pending)) {
                         Ok(true) => {}
                         Ok(false) => return End::Peer,
@@ -197,7 +196,7 @@ impl Connection {
     async fn finish(&self) -> End {
         let deadline = Instant::now() + Duration::from_millis(HANDSHAKE_MS as u64);
         while !self.link.flush_from_task() {
-            match timeout_at(deadline, self.link.stream().writable()).await {
+            match timeout_at(deadline, self.link.wire().writable()).await {
                 Ok(Ok(())) => {}
                 _ => break,
             }

@@ -6,11 +6,11 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use hashbrown::HashMap;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use super::wire::Wire;
 use crate::limits::{OUTBOX_BYTES_MAX, REQUESTS_PER_CONNECTION_MAX};
 use crate::node::ConnId;
 
@@ -25,7 +25,7 @@ struct Outbox {
 /// A connection as the node's loop sees it.
 #[derive(Debug)]
 pub(crate) struct Link {
-    stream: TcpStream,
+    wire: Wire,
     outbox: Mutex<Outbox>,
     unanswered: AtomicUsize,
     /// The handshake is done: requests may be read.
@@ -46,9 +46,9 @@ enum Wrote {
 }
 
 impl Link {
-    pub(crate) fn new(stream: TcpStream) -> Self {
+    pub(crate) fn new(wire: Wire) -> Self {
         Link {
-            stream,
+            wire,
             outbox: Mutex::default(),
             unanswered: AtomicUsize::new(0),
             accepted: AtomicBool::new(false),
@@ -58,8 +58,8 @@ impl Link {
         }
     }
 
-    pub(super) fn stream(&self) -> &TcpStream {
-        &self.stream
+    pub(super) fn wire(&self) -> &Wire {
+        &self.wire
     }
 
     fn outbox(&self) -> std::sync::MutexGuard<'_, Outbox> {
@@ -91,7 +91,7 @@ impl Link {
             }
             return;
         }
-        match write(&self.stream, &mut outbox.bytes) {
+        match write(&self.wire, &mut outbox.bytes) {
             Wrote::All if self.closing.load(Ordering::Acquire) => self.wake.notify_one(),
             Wrote::All => {}
             Wrote::Some => {
@@ -108,7 +108,7 @@ impl Link {
     /// The task's part of sending. Answers whether everything is sent.
     pub(super) fn flush_from_task(&self) -> bool {
         let mut outbox = self.outbox();
-        match write(&self.stream, &mut outbox.bytes) {
+        match write(&self.wire, &mut outbox.bytes) {
             Wrote::All => {
                 outbox.task_writes = false;
                 true
@@ -126,7 +126,7 @@ impl Link {
 
     /// Whether the task has to write.
     pub(super) fn has_waiting_bytes(&self) -> bool {
-        !self.outbox().bytes.is_empty()
+        !self.outbox().bytes.is_empty() || self.wire.wants_write()
     }
 
     /// The handshake is done.
@@ -173,18 +173,16 @@ impl Link {
     }
 }
 
-fn write(stream: &TcpStream, bytes: &mut BytesMut) -> Wrote {
-    while !bytes.is_empty() {
-        match stream.try_write(bytes) {
-            Ok(0) => return Wrote::Broken,
-            Ok(count) => bytes.advance(count),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Wrote::Some,
-            Err(_) => return Wrote::Broken,
+fn write(wire: &Wire, bytes: &mut BytesMut) -> Wrote {
+    match wire.write(bytes) {
+        Ok(true) => {
+            // An idle connection keeps no buffer.
+            *bytes = BytesMut::new();
+            Wrote::All
         }
+        Ok(false) => Wrote::Some,
+        Err(_) => Wrote::Broken,
     }
-    // An idle connection keeps no buffer.
-    *bytes = BytesMut::new();
-    Wrote::All
 }
 
 /// All links, and those that have something to send after this turn.

@@ -11,13 +11,19 @@ mod peer_link;
 mod peer_tests;
 mod quorum_port;
 mod roster;
+#[cfg(feature = "tls")]
+mod subject;
+#[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
+mod tls;
+mod wire;
 
-pub(crate) use client_port::{ClientPort, PortLimits};
+pub(crate) use client_port::{ClientPort, Door, PortLimits};
 pub(crate) use election_port::Elections;
 pub(crate) use link::{Link, Links};
 pub(crate) use peer_link::{PeerLink, PeerLinks};
 pub(crate) use quorum_port::{QuorumOptions, QuorumPort, ReceiveFn, Received};
 pub(crate) use roster::{PeerPort, Roster};
+pub(crate) use tls::Keys;
 
 use std::sync::Arc;
 

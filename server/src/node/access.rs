@@ -10,6 +10,15 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use docent::{Acl, ErrorCode, Permissions};
 use sha1::{Digest, Sha1};
 
+/// The schemes that ACLs may name beside those that are always there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Schemes {
+    /// `sasl`.
+    pub sasl: bool,
+    /// `x509`.
+    pub x509: bool,
+}
+
 /// One proved identity.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Identity {
@@ -83,6 +92,8 @@ pub fn allows(acl: &[Acl], wanted: Permissions, identities: &[Identity]) -> bool
 fn matches_id(scheme: &str, have: &str, wanted: &str) -> bool {
     match scheme {
         "ip" => AddressRange::parse(wanted).is_some_and(|range| range.contains(have)),
+        // As Apache's: this user is every user.
+        "sasl" => have == wanted || have == "super",
         _ => have == wanted,
     }
 }
@@ -131,7 +142,11 @@ impl AddressRange {
 /// # Errors
 /// [`ErrorCode::INVALID_ACL`] for a missing or empty list, an unknown scheme, an id that the scheme does not have,
 /// and `auth` from a connection that has proved nothing.
-pub fn fix_up_acl(acl: Option<Vec<Acl>>, identities: &[Identity]) -> Result<Vec<Acl>, ErrorCode> {
+pub fn fix_up_acl(
+    acl: Option<Vec<Acl>>,
+    identities: &[Identity],
+    schemes: Schemes,
+) -> Result<Vec<Acl>, ErrorCode> {
     let mut fixed: Vec<Acl> = Vec::new();
     let mut add = |entry: Acl| {
         if !fixed.contains(&entry) {
@@ -153,21 +168,76 @@ pub fn fix_up_acl(acl: Option<Vec<Acl>>, identities: &[Identity]) -> Result<Vec<
                     add(Acl::new(entry.permissions, person.scheme.clone(), person.id.clone()));
                 });
             }
-            scheme if is_valid_id(scheme, &entry.id) => add(entry),
+            scheme if is_valid_id(scheme, &entry.id, schemes) => add(entry),
             _ => return Err(ErrorCode::INVALID_ACL),
         }
     }
     if fixed.is_empty() { Err(ErrorCode::INVALID_ACL) } else { Ok(fixed) }
 }
 
-fn is_valid_id(scheme: &str, id: &str) -> bool {
+fn is_valid_id(scheme: &str, id: &str, schemes: Schemes) -> bool {
     match scheme {
         "world" => id == "anyone",
         // As Java splits: trailing empty parts do not count.
         "digest" => id.trim_end_matches(':').split(':').count() == 2,
         "ip" => AddressRange::parse(id).is_some(),
+        "sasl" => schemes.sasl && is_principal(id),
+        "x509" => schemes.x509 && is_subject(id),
         _ => false,
     }
+}
+
+/// A name as Kerberos has it, or any text without its mark: `user`, `user@REALM`, `user/host@REALM`.
+fn is_principal(id: &str) -> bool {
+    match id.split_once('@') {
+        None => true,
+        Some((name, realm)) => name.matches('/').count() <= 1 && !realm.contains(['@', '/']),
+    }
+}
+
+/// The subject of a certificate as text, in the forms that Java reads. Some odd ones that it reads are refused.
+fn is_subject(id: &str) -> bool {
+    const KEYWORDS: [&str; 19] = [
+        "CN",
+        "C",
+        "L",
+        "S",
+        "ST",
+        "O",
+        "OU",
+        "T",
+        "IP",
+        "STREET",
+        "DC",
+        "DNQUALIFIER",
+        "DNQ",
+        "SURNAME",
+        "GIVENNAME",
+        "INITIALS",
+        "GENERATION",
+        "EMAILADDRESS",
+        "UID",
+    ];
+    let is_number = |text: &str| {
+        let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        text.contains('.') && text.split('.').all(digits)
+    };
+    let is_keyword = |text: &str| {
+        let text = text.trim().to_ascii_uppercase();
+        KEYWORDS.contains(&text.as_str())
+            || text == "SERIALNUMBER"
+            || is_number(text.strip_prefix("OID.").unwrap_or(&text))
+    };
+    let (mut quoted, mut escaped) = (false, false);
+    let split = id.split(|char| {
+        let ends = matches!(char, ',' | ';' | '+') && !quoted && !escaped;
+        quoted ^= char == '"' && !escaped;
+        escaped = char == '\\' && !escaped;
+        ends
+    });
+    let parts: Vec<&str> = split.collect();
+    let whole = parts.iter().all(|part| part.split_once('=').is_some_and(|(keyword, _)| is_keyword(keyword)));
+    (whole && !quoted && !escaped) || id.trim().is_empty()
 }
 
 /// The ACL as a client may see it: without ADMIN the hashes of digest entries are hidden.
@@ -187,6 +257,8 @@ pub fn mask_acl(acl: &[Acl], identities: &[Identity]) -> Vec<Acl> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NONE: Schemes = Schemes { sasl: false, x509: false };
 
     fn ip(text: &str) -> Identity {
         Identity { scheme: "ip".into(), id: text.into() }
@@ -218,9 +290,12 @@ mod tests {
         let bob = Identity { scheme: "digest".into(), id: digest_id(b"bob:pw") };
         let all = |scheme: &str, id: &str| Acl::new(Permissions::ALL, scheme, id);
         let persons = [ip("127.0.0.1"), bob.clone()];
-        assert_eq!(fix_up_acl(Some(vec![all("auth", "x")]), &persons), Ok(vec![all("digest", &bob.id)]));
         assert_eq!(
-            fix_up_acl(Some(vec![all("world", "anyone"), all("world", "anyone")]), &[]),
+            fix_up_acl(Some(vec![all("auth", "x")]), &persons, NONE),
+            Ok(vec![all("digest", &bob.id)])
+        );
+        assert_eq!(
+            fix_up_acl(Some(vec![all("world", "anyone"), all("world", "anyone")]), &[], NONE),
             Ok(vec![all("world", "anyone")])
         );
         for bad in [
@@ -232,9 +307,56 @@ mod tests {
             Some(vec![all("digest", "nohash")]),
             Some(vec![all("digest", "a:b:c")]),
             Some(vec![all("ip", "1.2.3.4/33")]),
+            Some(vec![all("sasl", "bob")]),
+            Some(vec![all("x509", "CN=bob")]),
         ] {
-            assert_eq!(fix_up_acl(bad.clone(), &[ip("1.2.3.4")]), Err(ErrorCode::INVALID_ACL), "{bad:?}");
+            assert_eq!(
+                fix_up_acl(bad.clone(), &[ip("1.2.3.4")], NONE),
+                Err(ErrorCode::INVALID_ACL),
+                "{bad:?}"
+            );
         }
+    }
+
+    /// As Apache 3.8.0 judges them.
+    #[test]
+    fn users_and_subjects_are_valid_where_their_schemes_are() {
+        let both = Schemes { sasl: true, x509: true };
+        for good in ["bob", "a/b", "a@b", "a/b@c", "", "@", "a b"] {
+            assert!(is_valid_id("sasl", good, both), "{good}");
+        }
+        for bad in ["a/b/c@d", "a@b@c"] {
+            assert!(!is_valid_id("sasl", bad, both), "{bad}");
+        }
+        for good in [
+            "CN=a",
+            "CN=a,O=b",
+            "cn=a, o=b",
+            "",
+            "CN=",
+            "CN=a+O=b",
+            "OID.1.2=x",
+            "EMAILADDRESS=a",
+            "CN=a;O=b",
+            "CN=\"a,b\"",
+            "CN=a\\,b",
+        ] {
+            assert!(is_valid_id("x509", good, both), "{good}");
+        }
+        for bad in ["garbage", "XX=1", "CN=a,,O=b", "CN=a,b", "CN=\"a", "1=x"] {
+            assert!(!is_valid_id("x509", bad, both), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_user_super_is_every_user_of_sasl() {
+        let acl = [Acl::new(Permissions::READ, "sasl", "bob")];
+        let user = |id: &str| [Identity { scheme: "sasl".into(), id: id.into() }];
+        assert!(
+            allows(&acl, Permissions::READ, &user("bob")) && allows(&acl, Permissions::READ, &user("super"))
+        );
+        assert!(!allows(&acl, Permissions::READ, &user("eve")));
+        assert!(!allows(&acl, Permissions::WRITE, &user("super")));
     }
 
     #[test]

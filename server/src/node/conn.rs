@@ -7,6 +7,7 @@ use docent::proto::OpCode;
 use docent::{SessionId, Xid, Zxid};
 
 use super::access::Identity;
+use super::login::SaslPhase;
 use super::read::Local;
 use crate::session::Lane;
 
@@ -24,6 +25,15 @@ pub(super) struct Sent {
     pub(super) owed: Owed,
     /// Its record, where it may have to be sent again: on a server that does not lead.
     pub(super) body: Option<Bytes>,
+}
+
+/// Where a connection comes from.
+#[derive(Clone, Debug)]
+pub(super) struct Origin {
+    pub(super) address: IpAddr,
+    pub(super) port: u16,
+    /// The subject of its certificate, where it has proved one.
+    pub(super) subject: Option<String>,
 }
 
 /// Where a connection stands.
@@ -83,6 +93,7 @@ pub(super) struct Conn {
     pub(super) port: u16,
     pub(super) phase: Phase,
     pub(super) identities: Vec<Identity>,
+    pub(super) sasl: SaslPhase,
     pub(super) lane: Lane<Sent, Local>,
     pub(super) stats: ConnStats,
 }

@@ -72,6 +72,8 @@ pub enum Event {
         address: IpAddr,
         /// Its port there, for the listings.
         port: u16,
+        /// The subject of its certificate, where it has proved one.
+        subject: Option<String>,
         /// What it asks for.
         request: ConnectRequest,
     },

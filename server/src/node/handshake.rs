@@ -1,13 +1,12 @@
 //! A session is asked for, or taken up again.
 
-use std::net::IpAddr;
-
 use docent::SessionId;
 use docent::proto::frame::put_frame;
 use docent::proto::{ConnectRequest, ConnectResponse, Encode, session_password};
 
 use super::access::Identity;
-use super::conn::{Conn, ConnStats, Phase};
+use super::conn::{Conn, ConnStats, Origin, Phase};
+use super::login::SaslPhase;
 use super::service::Service;
 use super::{ConnId, Effect, Effects, Node};
 use crate::session::{Home, Lane, is_password};
@@ -21,15 +20,14 @@ impl Node {
     pub(super) fn on_connect(
         &mut self,
         id: ConnId,
-        address: IpAddr,
-        port: u16,
+        origin: Origin,
         request: &ConnectRequest,
         fx: &mut Effects,
     ) {
         self.metrics.connection_requests += 1;
         self.mind_numbers(fx);
         if !self.is_serving_reads() {
-            self.park(id, address, port, request, fx);
+            self.park(id, origin, request, fx);
             return;
         }
         if !self.takes_clients() {
@@ -43,11 +41,15 @@ impl Node {
             return;
         }
         let stats = ConnStats { established_ms: self.now.wall_ms, ..ConnStats::default() };
+        let Origin { address, port, subject } = origin;
+        let mut identities = vec![Identity::of_address(address)];
+        identities.extend(subject.into_iter().flat_map(|subject| self.config.logins.of_subject(subject)));
         let conn = Conn {
             address,
             port,
             phase: Phase::Opening { read_only: request.read_only },
-            identities: vec![Identity::of_address(address)],
+            identities,
+            sasl: SaslPhase::default(),
             lane: Lane::default(),
             stats,
         };

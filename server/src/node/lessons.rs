@@ -7,7 +7,7 @@ use docent::proto::{ConnectRequest, Encode, OpCode, Request, RequestHeader};
 use docent::{SessionId, Version, Xid, Zxid};
 
 use super::txn::{LoggedTxn, Txn};
-use super::{Body, Boot, ConnId, Effect, Effects, Event, Node, NodeConfig, Now, Rules, State};
+use super::{Body, Boot, ConnId, Effect, Effects, Event, Logins, Node, NodeConfig, Now, Rules, State};
 use crate::limits::Sizes;
 use crate::tree::Tree;
 use crate::zab::{Epochs, ForwardedRequest, LogShape, PeerId};
@@ -23,9 +23,10 @@ fn served() -> (Node, SessionId) {
         tick_ms: 2_000,
         min_session_timeout_ms: 4_000,
         max_session_timeout_ms: 40_000,
-        rules: Rules { skip_acl: false, extended_types: true, enforce_quota: false, reconfig: false },
+        rules: Rules { skip_acl: false, extended_types: true, enforce_quota: false, ..Rules::default() },
         super_digest: None,
         enforced_schemes: None,
+        logins: Logins::default(),
         digest: true,
         snap_count: 100_000,
         snap_bytes: u64::MAX / 2,
@@ -47,7 +48,7 @@ fn served() -> (Node, SessionId) {
     };
     let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let mut fx = Effects::default();
-    node.step(NOW, Event::Connect { conn: CLIENT, address, port: 1, request }, &mut fx);
+    node.step(NOW, Event::Connect { conn: CLIENT, address, port: 1, subject: None, request }, &mut fx);
     let begun = logged(&fx);
     node.step(NOW, Event::Synced { order: 1 }, &mut Effects::default());
     let [LoggedTxn { header, txn: Txn::CreateSession { .. }, .. }] = &begun[..] else { panic!("{begun:?}") };

@@ -17,6 +17,7 @@ pub mod four_letter;
 mod handshake;
 #[cfg(test)]
 mod lessons;
+mod login;
 mod outstanding;
 mod peers;
 mod prep;
@@ -36,9 +37,10 @@ use docent::proto::{OpCode, Request, RequestHeader};
 use docent::{ErrorCode, Xid, Zxid};
 
 use self::admin::Digests;
-use self::conn::{Conn, Owed, Phase};
+use self::conn::{Conn, Origin, Owed, Phase};
 pub use self::effect::{Effect, Effects};
 pub use self::event::{Body, ConnId, Event, Now, ShellFacts, State};
+pub use self::login::Logins;
 use self::outstanding::Outstanding;
 use self::peers::Peers;
 pub use self::prep::Rules;
@@ -107,6 +109,8 @@ pub struct NodeConfig {
     pub super_digest: Option<String>,
     /// Authentication schemes of which every connection needs one (`enforce.auth.schemes`); `None` if it needs none.
     pub enforced_schemes: Option<Vec<String>>,
+    /// Who may log in with SASL or a certificate, and as what.
+    pub logins: Logins,
     /// Whether transactions carry the tree's digest.
     pub digest: bool,
     /// Transactions between snapshots, at most.
@@ -224,8 +228,8 @@ impl Node {
                 self.replica.on_synced(now.mono_ms, order, &mut self.outputs);
                 self.carry_out(fx);
             }
-            Event::Connect { conn, address, port, request } => {
-                self.on_connect(conn, address, port, &request, fx)
+            Event::Connect { conn, address, port, subject, request } => {
+                self.on_connect(conn, Origin { address, port, subject }, &request, fx)
             }
             Event::ClientLost(conn) => self.forget(conn),
             Event::Tick => self.on_tick(fx),
@@ -310,12 +314,7 @@ impl Node {
         };
         match body {
             Body::Request(Request::Auth(auth)) => self.on_auth(id, header.xid, &auth, fx),
-            Body::Request(Request::Sasl { .. }) => {
-                // As a server without a SASL login: a null token.
-                self.answer_out_of_line(id, header.xid, ErrorCode::OK, fx, |out| {
-                    docent::proto::jute::put_buffer(out, None);
-                });
-            }
+            Body::Request(Request::Sasl { token }) => self.on_sasl(id, header.xid, token, fx),
             Body::Request(request) if request.op().is_write() || request.op() == OpCode::CloseSession => {
                 let op = request.op();
                 self.on_write(id, session, owed(op), request, fx);

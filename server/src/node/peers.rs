@@ -1,12 +1,12 @@
 //! The other servers of the ensemble: their messages go to agreement, and what agreement asks for is carried out.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::IpAddr;
 
 use bytes::Bytes;
 use docent::proto::ConnectRequest;
 use docent::{SessionId, Xid, Zxid};
 
+use super::conn::Origin;
 use super::event::State;
 use super::txn::LoggedTxn;
 use super::write::InFlight;
@@ -18,8 +18,7 @@ use crate::zab::{ForwardedRequest, FromLeader, FromLearner, LinkId, Message, Out
 #[derive(Debug)]
 pub(super) struct Parked {
     pub(super) id: ConnId,
-    pub(super) address: IpAddr,
-    pub(super) port: u16,
+    pub(super) origin: Origin,
     pub(super) request: ConnectRequest,
 }
 

@@ -10,7 +10,7 @@ use docent::proto::ops::MAX_TTL_MS;
 use docent::proto::{CreateKind, CreateRequest, MultiOp};
 use docent::{Acl, ErrorCode, Permissions, SessionId, Version, Zxid};
 
-use super::access::{Identity, allows, fix_up_acl};
+use super::access::{Identity, Schemes, allows, fix_up_acl};
 use super::outstanding::{Look, Outstanding, PendingNode};
 use super::txn::{CreateTxn, NodeKind, Txn};
 use crate::tree::{StoredStat, Tree};
@@ -29,6 +29,8 @@ pub struct Rules {
     pub enforce_quota: bool,
     /// `reconfigEnabled`: clients may change the ensemble.
     pub reconfig: bool,
+    /// The schemes that ACLs may name.
+    pub schemes: Schemes,
 }
 
 /// The judgement of one request.
@@ -101,7 +103,7 @@ impl<'a> Prep<'a> {
     pub(super) fn create(&mut self, create: CreateRequest) -> Judged {
         let kind = self.kind_of(&create)?;
         let parent_path = parent_of(&create.path)?.to_owned();
-        let acl = fix_up_acl(create.acl, self.identities)?;
+        let acl = fix_up_acl(create.acl, self.identities, self.rules.schemes)?;
         let parent = self.look(&parent_path)?;
         self.permit(&parent, Permissions::CREATE)?;
         let parent_stat = parent.stat();
@@ -213,7 +215,7 @@ impl<'a> Prep<'a> {
 
     pub(super) fn set_acl(&mut self, path: String, acl: Option<Vec<Acl>>, expected: Version) -> Judged {
         check_syntax(&path)?;
-        let acl = fix_up_acl(acl, self.identities)?;
+        let acl = fix_up_acl(acl, self.identities, self.rules.schemes)?;
         let node = self.look(&path)?;
         self.permit(&node, Permissions::ADMIN)?;
         let current = node.stat().aversion;

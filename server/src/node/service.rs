@@ -10,14 +10,13 @@
 //! another server may have one.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::IpAddr;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use docent::proto::jute::{Reader, put_string};
 use docent::proto::{ConnectRequest, OpCode, Request};
 use docent::{SessionId, Xid, Zxid};
 
-use super::conn::{Owed, Phase, Sent};
+use super::conn::{Origin, Owed, Phase, Sent};
 use super::outstanding::Outstanding;
 use super::peers::{Parked, Reviving, Waiting};
 use super::read::Local;
@@ -184,21 +183,14 @@ impl Node {
     }
 
     /// A handshake while nobody is served.
-    pub(super) fn park(
-        &mut self,
-        id: ConnId,
-        address: IpAddr,
-        port: u16,
-        request: &ConnectRequest,
-        fx: &mut Effects,
-    ) {
+    pub(super) fn park(&mut self, id: ConnId, origin: Origin, request: &ConnectRequest, fx: &mut Effects) {
         let sent_away = matches!(self.service, Service::Down { sent_away: true, .. });
         if sent_away || self.peers.parked.len() >= PARKED_HANDSHAKES_MAX {
             self.metrics.connections_rejected += 1;
             fx.push(Effect::Close(id));
             return;
         }
-        self.peers.parked.push_back(Parked { id, address, port, request: request.clone() });
+        self.peers.parked.push_back(Parked { id, origin, request: request.clone() });
     }
 
     /// Asks the leader whether a session may be taken up here. Who asked for the same session before has given up.
@@ -302,8 +294,8 @@ impl Node {
         for (session, Reviving { id, timeout_ms }) in std::mem::take(&mut self.peers.reviving) {
             self.revive(session, id, timeout_ms, fx);
         }
-        for Parked { id, address, port, request } in std::mem::take(&mut self.peers.parked) {
-            self.on_connect(id, address, port, &request, fx);
+        for Parked { id, origin, request } in std::mem::take(&mut self.peers.parked) {
+            self.on_connect(id, origin, &request, fx);
         }
         for id in ids {
             self.drain_lane(id, fx);

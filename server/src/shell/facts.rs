@@ -64,9 +64,10 @@ impl Facts {
     }
 
     /// The same, of a server that listens here.
-    pub(crate) fn with_address(self, address: SocketAddr) -> Self {
+    pub(crate) fn with_addresses(self, plain: Option<SocketAddr>, secure: Option<SocketAddr>) -> Self {
         let mut inner = (*self.inner).clone();
-        inner.conf.client_port = address.port().into();
+        let port = |address: Option<SocketAddr>| address.map_or(-1, |address| i32::from(address.port()));
+        (inner.conf.client_port, inner.conf.secure_client_port) = (port(plain), port(secure));
         Facts { inner: Arc::new(inner) }
     }
 

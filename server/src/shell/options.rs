@@ -1,15 +1,17 @@
 //! From a configuration to what a start needs.
 
-use std::net::SocketAddr;
+use std::fs::File;
+use std::io::Read;
 use std::time::Duration;
 
 use super::ensemble::Membership;
 use super::facts::Facts;
-use super::start::Options;
+use super::start::{Listen, Options, StartError};
 use crate::config::{Compression as Named, Config};
 use crate::limits::Sizes;
 use crate::net::PortLimits;
-use crate::node::{NodeConfig, Rules};
+use crate::node::access::Schemes;
+use crate::node::{Logins, NodeConfig, Rules};
 use crate::storage::{Compression, LogOptions, RecoverOptions, WriterOptions};
 use crate::zab::PeerId;
 
@@ -18,8 +20,13 @@ const DEFAULT_BACKLOG: u32 = 1_024;
 
 impl Options {
     /// What this configuration asks for. `listen` is where clients connect, names looked up; `membership` is this
-    /// server's place in its ensemble, if it has one.
-    pub(crate) fn of(config: &Config, listen: SocketAddr, membership: Option<Membership>) -> Self {
+    /// server's place in its ensemble, if it has one; `logins` is what [`read_logins`] found.
+    pub(crate) fn of(
+        config: &Config,
+        listen: Listen,
+        membership: Option<Membership>,
+        logins: Logins,
+    ) -> Self {
         let storage = &config.storage;
         Options {
             data_dir: config.data_dir.clone(),
@@ -32,7 +39,7 @@ impl Options {
                 max_frame: config.limits.request_bytes_max as usize,
                 keep_alive: config.client.tcp_keep_alive,
             },
-            node: node_config(config, membership.as_ref()),
+            node: node_config(config, membership.as_ref(), logins),
             writer: WriterOptions {
                 log: LogOptions {
                     prealloc_bytes: storage.pre_alloc_kib << 10,
@@ -58,7 +65,24 @@ impl Options {
     }
 }
 
-fn node_config(config: &Config, membership: Option<&Membership>) -> NodeConfig {
+/// Who may log in: SASL's users out of their file, and the chance that challenges are made of. Blocks.
+pub(crate) fn read_logins(config: &Config) -> Result<Logins, StartError> {
+    let sasl_users = config.sasl_users()?;
+    let mut nonce_key = [0; 32];
+    if sasl_users.is_some() {
+        File::open("/dev/urandom")?.read_exact(&mut nonce_key)?;
+    }
+    let security = &config.security;
+    Ok(Logins {
+        sasl_users,
+        sasl_super_users: security.sasl_super_users.clone(),
+        keep_refused: security.keep_refused,
+        nonce_key,
+        x509_super_user: security.x509_super_user.clone(),
+    })
+}
+
+fn node_config(config: &Config, membership: Option<&Membership>, logins: Logins) -> NodeConfig {
     NodeConfig {
         me: membership.map_or(PeerId(0), |membership| membership.roster.me),
         ensemble: membership.map(|membership| membership.node.clone()),
@@ -70,9 +94,11 @@ fn node_config(config: &Config, membership: Option<&Membership>) -> NodeConfig {
             extended_types: config.nodes.extended_types,
             enforce_quota: config.nodes.enforce_quota,
             reconfig: config.ensemble.reconfig_enabled,
+            schemes: Schemes { sasl: config.security.sasl, x509: config.security.x509 },
         },
         super_digest: config.access.super_digest.clone(),
         enforced_schemes: config.access.enforced_schemes.clone(),
+        logins,
         digest: config.storage.digest,
         snap_count: config.storage.snap_count.into(),
         snap_bytes: config.storage.snap_size_limit_kib.map_or(u64::MAX / 2, |kib| kib << 10),

@@ -42,7 +42,8 @@ fn state() -> State {
 }
 
 async fn stage(folder: &Path) -> Stage {
-    let options = Options::of(&Config::dev(folder), ([127, 0, 0, 1], 0).into(), None);
+    let options =
+        Options::of(&Config::dev(folder), crate::shell::Listen::default(), None, Default::default());
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let dirs = Dirs::new(folder, None);
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();

@@ -21,11 +21,11 @@ use super::perform::Outside;
 use super::receive::Receiving;
 use super::reload::Reload;
 use super::run::{Control, Halt, Loop, Sources, Stopped};
-use crate::config::DynamicError;
+use crate::config::{DynamicError, TlsOptions};
 use crate::limits::{EVENT_QUEUE_MAX, PEER_INPUTS_MAX};
 use crate::load::{LoadError, LoadOptions, load};
 use crate::net::{
-    ClientPort, Elections, PeerInput, PeerLinks, PeerPort, PortLimits, QuorumOptions, QuorumPort,
+    ClientPort, Door, Elections, Keys, PeerInput, PeerLinks, PeerPort, PortLimits, QuorumOptions, QuorumPort,
 };
 use crate::node::{Boot, Node, NodeConfig};
 use crate::storage::{DirLock, Dirs, Disk, LockError, RealDisk, RecoverOptions, Writer, WriterOptions};
@@ -79,6 +79,9 @@ pub enum StartError {
         /// The reason.
         source: std::io::Error,
     },
+    /// The keys of the port with TLS cannot be used.
+    #[error("no TLS for clients: {0}")]
+    Tls(String),
     /// The client port cannot be bound.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -92,12 +95,23 @@ pub enum StartError {
     Io(#[from] std::io::Error),
 }
 
+/// Where clients connect; at one address at least.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Listen {
+    pub(crate) plain: Option<SocketAddr>,
+    pub(crate) secure: Option<SocketAddr>,
+    /// The keys of the secure port, and of the plain one if that takes both.
+    pub(crate) tls: Option<TlsOptions>,
+    /// Whether the plain port takes clients with TLS, too.
+    pub(crate) unified: bool,
+}
+
 /// Everything that a start needs to know.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub(crate) data_dir: PathBuf,
     pub(crate) data_log_dir: Option<PathBuf>,
-    pub(crate) listen: SocketAddr,
+    pub(crate) listen: Listen,
     pub(crate) backlog: u32,
     pub(crate) port: PortLimits,
     pub(crate) node: NodeConfig,
@@ -128,7 +142,9 @@ fn tree_options(options: &Options) -> TreeOptions {
 
 /// A server that runs.
 pub(crate) struct Running {
+    /// Of the plain port, or of the secure one if that is the only one.
     pub(crate) address: SocketAddr,
+    pub(crate) secure_address: Option<SocketAddr>,
     pub(crate) controls: mpsc::Sender<Control>,
     pub(crate) stop: oneshot::Sender<Halt>,
     pub(crate) ended: JoinHandle<Stopped>,
@@ -151,9 +167,11 @@ pub(crate) async fn start(options: Options) -> Result<Running, StartError> {
             .await
             .map_err(std::io::Error::other)??
     };
-    let listener = listen(options.listen, options.backlog)
-        .map_err(|source| StartError::Listen { address: options.listen, source })?;
-    let address = listener.local_addr()?;
+    let doors = doors(&options).await?;
+    let bound = doors.iter().map(|door| Ok((door.listener.local_addr()?, door.is_secure())));
+    let bound: Vec<(SocketAddr, bool)> = bound.collect::<std::io::Result<_>>()?;
+    let Some(&(address, _)) = bound.first() else { return Err(StartError::NoClientPort) };
+    let secure_address = bound.iter().find(|(_, secure)| *secure).map(|(address, _)| *address);
     let last = boot.state.tree.last_zxid();
     if let Some(file) = options.membership.as_ref().and_then(|membership| membership.file.as_ref()) {
         file.forget_cut(last);
@@ -178,14 +196,40 @@ pub(crate) async fn start(options: Options) -> Result<Running, StartError> {
     let (inputs_in, inputs) = mpsc::channel(EVENT_QUEUE_MAX);
     let (controls_in, controls) = mpsc::channel(16);
     let (stop_in, stop) = oneshot::channel();
-    let port = ClientPort::new(listener, options.port, options.facts.with_address(address), inputs_in);
+    let plain_address = Some(address).filter(|address| Some(*address) != secure_address);
+    let facts = options.facts.with_addresses(plain_address, secure_address);
+    let port = ClientPort::new(doors, options.port, facts, inputs_in);
     let retain = options.purge.map(|(_, retain)| retain);
     let outside = Outside::new(writer.orders().clone(), retain, peers);
     let purge_every = options.purge.map(|(every, _)| every);
     let sources = Sources { inputs, peers: peer_inputs, reports, controls, stop, purge_every };
     let server = Loop::new(node, clock, outside, reload);
     let ended = tokio::spawn(supervise(server, sources, port, writer, lock, background));
-    Ok(Running { address, controls: controls_in, stop: stop_in, ended })
+    Ok(Running { address, secure_address, controls: controls_in, stop: stop_in, ended })
+}
+
+/// Binds the ports for clients.
+async fn doors(options: &Options) -> Result<Vec<Door>, StartError> {
+    let Listen { plain, secure, tls, unified } = options.listen.clone();
+    let keys = match tls {
+        None => None,
+        Some(tls) => {
+            let loaded =
+                tokio::task::spawn_blocking(|| Keys::load(tls)).await.map_err(std::io::Error::other)?;
+            Some(Arc::new(loaded.map_err(StartError::Tls)?))
+        }
+    };
+    let bind =
+        |address| listen(address, options.backlog).map_err(|source| StartError::Listen { address, source });
+    let mut doors = Vec::new();
+    if let Some(address) = plain {
+        let keys = keys.clone().filter(|_| unified);
+        doors.push(Door { listener: bind(address)?, keys, plain_too: true });
+    }
+    if let Some(address) = secure {
+        doors.push(Door { listener: bind(address)?, keys, plain_too: false });
+    }
+    Ok(doors)
 }
 
 /// Binds the ports for other servers and begins to talk.

@@ -58,7 +58,7 @@ impl Machine {
                 return;
             }
         }
-        self.begin(now, &response, sent, fx);
+        self.prove(now, response, sent, fx);
     }
 
     /// A server that hangs up on the client has answered one that has seen nothing. The session that it gave is ended
@@ -75,7 +75,7 @@ impl Machine {
     }
 
     /// The connection carries the session from now on.
-    fn begin(&mut self, now: Moment, response: &ConnectResponse, sent: Moment, fx: &mut Effects) {
+    pub(super) fn begin(&mut self, now: Moment, response: &ConnectResponse, sent: Moment, fx: &mut Effects) {
         let read_only = response.read_only == Some(true);
         let timeout = Duration::from_millis(u64::try_from(response.timeout_ms).unwrap_or(1).max(1));
         let same_session = self.session.is_some();

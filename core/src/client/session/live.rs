@@ -12,6 +12,7 @@ impl Machine {
                 self.on_handshake(now, frame, sent, asked, fx);
             }
             Phase::Parting { .. } => self.connection_lost(now, fx),
+            Phase::Proving(_) => self.on_proving(now, frame, fx),
             Phase::Live(live) => {
                 live.last_heard = now;
                 self.on_reply(now, frame, fx);

@@ -10,6 +10,7 @@ use crate::proto::{EventType, KeeperState, RequestHeader};
 
 mod alive;
 mod outages;
+mod proof;
 mod random;
 mod stories;
 
@@ -23,6 +24,7 @@ fn settings(hosts: &str) -> Settings {
         connect_timeout: Duration::from_millis(4000),
         retry: Retry::default(),
         auth: Vec::new(),
+        login: None,
         read_only: false,
         renew: true,
         lease_margin: Duration::from_millis(500),

@@ -31,6 +31,8 @@ pub struct Metrics {
     pub unknown_requests: u64,
     /// Requests whose record could not be read.
     pub malformed_requests: u64,
+    /// Answers that were larger than a client takes, and were refused.
+    pub large_replies_refused: u64,
     /// Sessions whose time ran out.
     pub sessions_expired: u64,
     /// Snapshots that failed.
@@ -70,6 +72,7 @@ impl Metrics {
             revalidations: 0,
             unknown_requests: 0,
             malformed_requests: 0,
+            large_replies_refused: 0,
             sessions_expired: 0,
             snapshot_errors: 0,
             digest_mismatches: 0,
@@ -150,6 +153,7 @@ impl Metrics {
             Metric::new("digest_mismatches_count", self.digest_mismatches),
             Metric::new("unknown_request_count", self.unknown_requests),
             Metric::new("malformed_request_count", self.malformed_requests),
+            Metric::new("large_replies_refused", self.large_replies_refused),
         ]);
         self.fsync_time.lines("fsynctime", out);
         self.read_latency.lines("readlatency", out);

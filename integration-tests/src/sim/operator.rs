@@ -36,9 +36,7 @@ pub(super) enum Next {
     /// All of these, without waiting for an answer in between.
     Change(Vec<Wish>),
     /// It reads the configuration, behind a `sync` or as it is.
-    Look {
-        synced: bool,
-    },
+    Look { synced: bool },
 }
 
 impl Operator {

@@ -149,6 +149,8 @@ pub struct RequestLimits {
     pub outstanding_max: u32,
     /// `jute.maxbuffer`: bytes of the largest request.
     pub request_bytes_max: u32,
+    /// `replyBytesMax`: bytes of the largest answer to a read; `None` is no bound.
+    pub reply_bytes_max: Option<u32>,
 }
 
 /// Who may do what.
@@ -232,7 +234,11 @@ impl Config {
             },
             // Apache never purges unless it is told to, and its disks fill up.
             purge: Purge { retain: 3, interval: Some(Duration::from_secs(3600)) },
-            limits: RequestLimits { outstanding_max: 1000, request_bytes_max: 0xf_ffff },
+            limits: RequestLimits {
+                outstanding_max: 1000,
+                request_bytes_max: 0xf_ffff,
+                reply_bytes_max: Some(0xf_ffff),
+            },
             access: Access {
                 skip_acl: false,
                 super_digest: None,

@@ -266,9 +266,16 @@ impl<'a> Reader<'a> {
         /// Less than this does not hold the largest records of the protocol itself.
         const REQUEST_BYTES_MIN: i64 = 1024;
         let bytes = REQUEST_BYTES_MIN..=i64::from(i32::MAX);
+        let request_bytes_max = self.number_or("jute.maxbuffer", bytes, defaults.request_bytes_max)?;
+        let reply_bytes_max: u32 = self.number_or("replyBytesMax", FROM_ZERO, request_bytes_max)?;
+        if (1..REQUEST_BYTES_MIN).contains(&reply_bytes_max.into()) {
+            let least = Reason::OutOfRange { min: REQUEST_BYTES_MIN, max: i32::MAX.into() };
+            return Err(self.invalid("replyBytesMax", least));
+        }
         Ok(RequestLimits {
             outstanding_max: self.number_or("globalOutstandingLimit", POSITIVE, defaults.outstanding_max)?,
-            request_bytes_max: self.number_or("jute.maxbuffer", bytes, defaults.request_bytes_max)?,
+            request_bytes_max,
+            reply_bytes_max: (reply_bytes_max > 0).then_some(reply_bytes_max),
         })
     }
 

@@ -7,7 +7,7 @@ use docent::proto::{ConnectRequest, Encode, OpCode, Request, RequestHeader};
 use docent::{SessionId, Version, Xid, Zxid};
 
 use super::txn::{LoggedTxn, Txn};
-use super::{Body, Boot, ConnId, Effect, Effects, Event, Node, NodeConfig, Now, Rules, State};
+use super::{Body, Boot, ConnId, Effect, Effects, Event, Node, NodeConfig, Now, Rules, Serving, State};
 use crate::limits::Sizes;
 use crate::tree::Tree;
 use crate::zab::{Epochs, ForwardedRequest, LogShape, PeerId};
@@ -24,6 +24,7 @@ fn served() -> (Node, SessionId) {
         min_session_timeout_ms: 4_000,
         max_session_timeout_ms: 40_000,
         rules: Rules { skip_acl: false, extended_types: true, enforce_quota: false, reconfig: false },
+        serving: Serving::default(),
         super_digest: None,
         enforced_schemes: None,
         digest: true,

@@ -103,6 +103,8 @@ pub struct NodeConfig {
     pub max_session_timeout_ms: i32,
     /// What is checked of a write.
     pub rules: Rules,
+    /// How clients are served.
+    pub serving: Serving,
     /// The digest id of the super user.
     pub super_digest: Option<String>,
     /// Authentication schemes of which every connection needs one (`enforce.auth.schemes`); `None` if it needs none.
@@ -121,6 +123,20 @@ pub struct NodeConfig {
     pub seed: u64,
     /// What decides how learners are brought level and when snapshots are taken.
     pub sizes: Sizes,
+}
+
+/// How clients are served, beside what is checked of their writes.
+#[derive(Clone, Debug)]
+pub struct Serving {
+    /// Bytes of the largest answer to a read; larger ones are refused.
+    pub reply_bytes_max: usize,
+}
+
+impl Default for Serving {
+    /// As a configuration that says nothing.
+    fn default() -> Self {
+        Serving { reply_bytes_max: docent::proto::frame::DEFAULT_MAX_FRAME }
+    }
 }
 
 impl NodeConfig {

@@ -34,6 +34,19 @@ fn is_all(prefix: &str) -> bool {
     matches!(prefix.trim_matches(|c| c <= ' '), "" | "/")
 }
 
+/// What a read is about, for the log: a path, a prefix, or the first path of several.
+fn subject_of(request: &Request) -> &str {
+    match request {
+        Request::GetAcl { path } => path,
+        Request::GetEphemerals { prefix } => prefix,
+        Request::MultiRead(ops) => match ops.first() {
+            Some(ReadOp::GetData { path } | ReadOp::GetChildren { path }) => path,
+            _ => "",
+        },
+        _ => "",
+    }
+}
+
 impl Node {
     /// Answers what is due on a connection, until a write or a commit has to come first.
     pub(super) fn drain_lane(&mut self, id: ConnId, fx: &mut Effects) {
@@ -147,20 +160,41 @@ impl Node {
                 self.answer(id, owed, Ok(Response::Empty), fx);
             }
             Request::Check { .. } => self.refuse(id, owed, ErrorCode::UNIMPLEMENTED, fx),
-            other => {
-                let answer = self.read(id, other);
-                self.answer(id, owed, answer, fx);
-            }
+            other => match self.read(id, &other) {
+                Ok(response) => {
+                    let zxid = self.tree.last_zxid();
+                    let sent = fx.frame_within(id, 1, self.config.serving.reply_bytes_max, |out| {
+                        ReplyHeader { xid: owed.xid, zxid, error: ErrorCode::OK }.encode(out);
+                        response.encode(out);
+                    });
+                    match sent {
+                        Ok(bytes) => self.count_read(id, owed, zxid, bytes),
+                        Err(size) => self.refuse_large(id, owed, subject_of(&other), size, fx),
+                    }
+                }
+                Err(code) => self.answer(id, owed, Err(code), fx),
+            },
         }
     }
 
+    /// An answer that the client would not take: Apache's clients give up a connection on which more than
+    /// `jute.maxbuffer` arrives at once, come back, and ask again. The code is one that each of them knows and none
+    /// tries again for.
+    fn refuse_large(&mut self, id: ConnId, owed: Owed, path: &str, size: usize, fx: &mut Effects) {
+        self.metrics.large_replies_refused += 1;
+        let session = self.conns.get(&id).and_then(|conn| conn.session()).unwrap_or_default();
+        let limit = self.config.serving.reply_bytes_max;
+        tracing::warn!(op = ?owed.op, path, size, limit, %session, "an answer is too large for a client and is refused");
+        self.answer(id, owed, Err(ErrorCode::MARSHALLING_ERROR), fx);
+    }
+
     /// The reads whose answers are small.
-    fn read(&mut self, id: ConnId, request: Request) -> Answer {
+    fn read(&mut self, id: ConnId, request: &Request) -> Answer {
         match request {
-            Request::Exists { path, watch } => self.exists(id, &path, watch),
+            Request::Exists { path, watch } => self.exists(id, path, *watch),
             Request::GetAcl { path } => {
                 let identities = self.conns.get(&id).map_or(&[][..], |conn| &conn.identities);
-                let node = self.readable(id, &path, Permissions::READ | Permissions::ADMIN)?;
+                let node = self.readable(id, path, Permissions::READ | Permissions::ADMIN)?;
                 let acl = if self.config.rules.skip_acl {
                     node.acl().to_vec()
                 } else {
@@ -171,13 +205,13 @@ impl Node {
             Request::GetEphemerals { prefix } => {
                 let session = self.conns.get(&id).and_then(|conn| conn.session()).unwrap_or_default();
                 let mut paths = self.tree.ephemerals(session);
-                let all = is_all(&prefix);
-                paths.retain(|path| all || path.starts_with(&prefix));
+                let all = is_all(prefix);
+                paths.retain(|path| all || path.starts_with(prefix));
                 Ok(Response::Names(paths))
             }
             Request::GetAllChildrenNumber { path } => {
-                self.readable(id, &path, Permissions::READ)?;
-                let count = self.tree.descendants(&path).ok_or(ErrorCode::NO_NODE)?;
+                self.readable(id, path, Permissions::READ)?;
+                let count = self.tree.descendants(path).ok_or(ErrorCode::NO_NODE)?;
                 Ok(Response::Number(i32::try_from(count).unwrap_or(i32::MAX)))
             }
             Request::AddWatch { path, mode } => {
@@ -185,27 +219,25 @@ impl Node {
                     AddWatchMode::Persistent => WatchKind::Persistent,
                     AddWatchMode::PersistentRecursive => WatchKind::Recursive,
                 };
-                self.watches.add(id, &path, kind);
+                self.watches.add(id, path, kind);
                 Ok(Response::Number(0))
             }
             Request::CheckWatches { path, kind } => {
-                if self.watches.has(id, &path, kind) {
+                if self.watches.has(id, path, *kind) {
                     Ok(Response::Empty)
                 } else {
                     Err(ErrorCode::NO_WATCHER)
                 }
             }
             Request::RemoveWatches { path, kind } => {
-                if self.watches.remove(id, &path, kind) {
+                if self.watches.remove(id, path, *kind) {
                     Ok(Response::Empty)
                 } else {
                     Err(ErrorCode::NO_WATCHER)
                 }
             }
             Request::WhoAmI => Ok(Response::Identities(self.who_am_i(id))),
-            Request::MultiRead(ops) => {
-                Ok(Response::Multi(ops.into_iter().map(|op| self.multi_read_one(id, &op)).collect()))
-            }
+            Request::MultiRead(ops) => Ok(Response::Multi(self.multi_read(id, ops))),
             _ => Err(ErrorCode::UNIMPLEMENTED),
         }
     }
@@ -247,11 +279,15 @@ impl Node {
             Ok(node) => node,
             Err(code) => return self.answer(id, owed, Err(code), fx),
         };
-        let bytes = fx.frame(id, 1, |out| {
+        let sent = fx.frame_within(id, 1, self.config.serving.reply_bytes_max, |out| {
             ReplyHeader { xid: owed.xid, zxid, error: ErrorCode::OK }.encode(out);
             put_buffer(out, node.data());
             node.stat().encode(out);
         });
+        let bytes = match sent {
+            Ok(bytes) => bytes,
+            Err(size) => return self.refuse_large(id, owed, path, size, fx),
+        };
         if watch {
             self.watches.add(id, path, WatchKind::Data);
         }
@@ -272,7 +308,7 @@ impl Node {
             Ok(node) => node,
             Err(code) => return self.answer(id, owed, Err(code), fx),
         };
-        let bytes = fx.frame(id, 1, |out| {
+        let sent = fx.frame_within(id, 1, self.config.serving.reply_bytes_max, |out| {
             ReplyHeader { xid: owed.xid, zxid, error: ErrorCode::OK }.encode(out);
             put_count(out, node.num_children());
             for name in node.children() {
@@ -282,6 +318,10 @@ impl Node {
                 node.stat().encode(out);
             }
         });
+        let bytes = match sent {
+            Ok(bytes) => bytes,
+            Err(size) => return self.refuse_large(id, owed, path, size, fx),
+        };
         if watch {
             self.watches.add(id, path, WatchKind::Child);
         }
@@ -294,6 +334,26 @@ impl Node {
             let latency = conn.stats.answered(owed, zxid, self.now.mono_ms, self.now.wall_ms);
             self.metrics.read_latency.record(latency);
         }
+    }
+
+    /// The results of a multi-read. Once they are more than a client takes no more are collected: a short request could
+    /// ask for a large node again and again.
+    fn multi_read(&self, id: ConnId, ops: &[ReadOp]) -> Vec<MultiResult> {
+        let mut results = Vec::with_capacity(ops.len());
+        let mut bytes = 0;
+        for op in ops {
+            if bytes > self.config.serving.reply_bytes_max {
+                break;
+            }
+            let result = self.multi_read_one(id, op);
+            bytes += match &result {
+                MultiResult::GetData { data, .. } => data.as_ref().map_or(0, bytes::Bytes::len),
+                MultiResult::GetChildren { names } => names.iter().map(|name| name.len() + 4).sum(),
+                _ => 0,
+            };
+            results.push(result);
+        }
+        results
     }
 
     /// Each read of a multi-read stands alone.

@@ -9,7 +9,7 @@ use super::start::Options;
 use crate::config::{Compression as Named, Config};
 use crate::limits::Sizes;
 use crate::net::PortLimits;
-use crate::node::{NodeConfig, Rules};
+use crate::node::{NodeConfig, Rules, Serving};
 use crate::storage::{Compression, LogOptions, RecoverOptions, WriterOptions};
 use crate::zab::PeerId;
 
@@ -70,6 +70,9 @@ fn node_config(config: &Config, membership: Option<&Membership>) -> NodeConfig {
             extended_types: config.nodes.extended_types,
             enforce_quota: config.nodes.enforce_quota,
             reconfig: config.ensemble.reconfig_enabled,
+        },
+        serving: Serving {
+            reply_bytes_max: config.limits.reply_bytes_max.map_or(usize::MAX, |bytes| bytes as usize),
         },
         super_digest: config.access.super_digest.clone(),
         enforced_schemes: config.access.enforced_schemes.clone(),

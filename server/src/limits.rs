@@ -46,6 +46,13 @@ pub const REQUESTS_PER_CONNECTION_MAX: usize = 4_096;
 /// Bytes of answers and events that may wait for one client. A client that does not read is disconnected here.
 pub const OUTBOX_BYTES_MAX: usize = 64 << 20;
 
+/// Names in one page of children, at most. With names of usual length a page stays below what every client takes.
+pub const CHILDREN_PAGE_MAX: usize = 10_000;
+
+/// Nodes that one request may delete where `deleteRecursiveMax` says nothing: everybody waits while they are judged, and
+/// again while they are deleted.
+pub const DELETE_RECURSIVE_MAX: u32 = 10_000;
+
 /// Bytes that are read from a socket at once.
 pub const READ_CHUNK_BYTES: usize = 64 << 10;
 

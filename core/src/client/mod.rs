@@ -47,6 +47,7 @@ mod reply;
 mod retry;
 mod session;
 mod state;
+mod subtree;
 mod watcher;
 mod watches;
 
@@ -65,6 +66,7 @@ pub use ops::{Children, NodeData};
 pub use reply::Reply;
 pub use retry::Retry;
 pub use state::{CloseCause, ConnState, LossCause, StateWatch};
+pub use subtree::{ChildrenPages, DeletedTree};
 pub use watcher::{OneshotWatch, WatchItem, WatchedEvent, Watcher};
 
 use crate::proto::PASSWORD_LENGTH;

@@ -30,7 +30,7 @@ pub use keys::{Key, Support, find, known_keys, nearest};
 pub use members::{Ensemble, HostPort, Member, MemberError, PeerAddress, Role, ServerId};
 pub use myid::MyIdError;
 
-use crate::limits::LEADER_SILENCE_MS;
+use crate::limits::{DELETE_RECURSIVE_MAX, LEADER_SILENCE_MS};
 use crate::node::four_letter::Whitelist;
 
 /// Everything that an operator can set and that this server has a type for.
@@ -151,6 +151,8 @@ pub struct RequestLimits {
     pub request_bytes_max: u32,
     /// `replyBytesMax`: bytes of the largest answer to a read; `None` is no bound.
     pub reply_bytes_max: Option<u32>,
+    /// `deleteRecursiveMax`: nodes that one request may delete; 0 if none may delete more than its own.
+    pub delete_recursive_max: u32,
 }
 
 /// Who may do what.
@@ -238,6 +240,7 @@ impl Config {
                 outstanding_max: 1000,
                 request_bytes_max: 0xf_ffff,
                 reply_bytes_max: Some(0xf_ffff),
+                delete_recursive_max: DELETE_RECURSIVE_MAX,
             },
             access: Access {
                 skip_acl: false,

@@ -276,6 +276,11 @@ impl<'a> Reader<'a> {
             outstanding_max: self.number_or("globalOutstandingLimit", POSITIVE, defaults.outstanding_max)?,
             request_bytes_max,
             reply_bytes_max: (reply_bytes_max > 0).then_some(reply_bytes_max),
+            delete_recursive_max: self.number_or(
+                "deleteRecursiveMax",
+                FROM_ZERO,
+                defaults.delete_recursive_max,
+            )?,
         })
     }
 

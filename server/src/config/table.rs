@@ -177,6 +177,7 @@ pub(super) const KEYS: &[Key] = &[
     // Properties that Apache reads from the JVM's command line only.
     honoured("jute.maxbuffer", "1048575", "bytes of the largest request (Apache: JVM property only)"),
     honoured("replyBytesMax", "jute.maxbuffer", "bytes of the largest answer to a read; larger ones are refused; 0 is no bound (Apache: no bound)"),
+    honoured("deleteRecursiveMax", "10000", "nodes that one request of a client of Docent's may delete; 0 is none but its own (Apache: not there)"),
     honoured("readonlymode.enabled", "false", "whether a member without a leader serves reads (Apache: JVM property only)"),
     honoured("znode.container.checkIntervalMs", "60000", "ms between sweeps of containers and timed out nodes (Apache: JVM property only)"),
     honoured("znode.container.maxPerMinute", "10000", "nodes that are swept per minute (Apache: JVM property only)"),

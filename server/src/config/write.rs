@@ -31,6 +31,7 @@ impl fmt::Display for Config {
         out.push("globalOutstandingLimit", self.limits.outstanding_max);
         out.push("jute.maxbuffer", self.limits.request_bytes_max);
         out.push("replyBytesMax", self.limits.reply_bytes_max.unwrap_or(0));
+        out.push("deleteRecursiveMax", self.limits.delete_recursive_max);
         access(&mut out, &self.access);
         nodes(&mut out, &self.nodes);
         out.push("localSessionsEnabled", self.sessions.local);

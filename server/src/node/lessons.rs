@@ -23,7 +23,7 @@ fn served() -> (Node, SessionId) {
         tick_ms: 2_000,
         min_session_timeout_ms: 4_000,
         max_session_timeout_ms: 40_000,
-        rules: Rules { skip_acl: false, extended_types: true, enforce_quota: false, reconfig: false },
+        rules: Rules { extended_types: true, ..Rules::default() },
         serving: Serving::default(),
         super_digest: None,
         enforced_schemes: None,

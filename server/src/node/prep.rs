@@ -29,7 +29,15 @@ pub struct Rules {
     pub enforce_quota: bool,
     /// `reconfigEnabled`: clients may change the ensemble.
     pub reconfig: bool,
+    /// `deleteRecursiveMax`: nodes that one request may delete; 0 if none may delete more than its own.
+    pub recursive_delete_max: usize,
 }
+
+/// Bytes of a transaction that deletes a subtree, at most: what a server of Apache's reads with its default of
+/// `jute.maxbuffer`.
+const RECURSIVE_DELETE_BYTES_MAX: usize = docent::proto::frame::DEFAULT_MAX_FRAME;
+/// Bytes of one delete in a multi's record, beside its path.
+const DELETE_RECORD_BYTES: usize = 12;
 
 /// The judgement of one request.
 pub(super) struct Prep<'a> {
@@ -154,6 +162,40 @@ impl<'a> Prep<'a> {
         Ok(Txn::Delete { path, swept: false })
     }
 
+    /// A node and all below it: a multi of deletes like any other, the leaves first. What is created or deleted in flight
+    /// counts, so that the whole cannot meet what it has not looked at.
+    fn delete_recursive(&mut self, path: String) -> Judged {
+        if self.rules.recursive_delete_max == 0 {
+            // As a server that does not know it.
+            return Err(ErrorCode::MARSHALLING_ERROR);
+        }
+        let parent_path = parent_of(&path)?;
+        if FIXED_NODES.contains(&&*path) {
+            return Err(ErrorCode::BAD_ARGUMENTS);
+        }
+        self.permit(&self.look(parent_path)?, Permissions::DELETE)?;
+        self.look(&path)?;
+        let max = self.rules.recursive_delete_max;
+        let paths = self.outstanding.subtree(self.tree, &path, max).ok_or(ErrorCode::NOT_EMPTY)?;
+        let bytes: usize = paths.iter().map(|path| path.len() + DELETE_RECORD_BYTES).sum();
+        if bytes > RECURSIVE_DELETE_BYTES_MAX {
+            return Err(ErrorCode::NOT_EMPTY);
+        }
+        self.outstanding.begin();
+        let deletes: Result<Vec<Txn>, ErrorCode> =
+            paths.into_iter().map(|path| self.delete(path, Version::ANY)).collect();
+        match deletes {
+            Ok(deletes) => {
+                self.outstanding.keep();
+                Ok(Txn::Multi(deletes))
+            }
+            Err(code) => {
+                self.outstanding.roll_back();
+                Err(code)
+            }
+        }
+    }
+
     /// The server's own delete of a container or of a node whose time is over, if it is still due.
     pub(super) fn sweep(&mut self, path: String) -> Judged {
         let node = self.look(&path)?;
@@ -232,7 +274,13 @@ impl<'a> Prep<'a> {
 
     /// All or none. A failed multi keeps its place in the log: the transactions before the one that failed as they
     /// are, the failure, and −2 for those behind it.
-    pub(super) fn multi(&mut self, ops: Vec<MultiOp>) -> Txn {
+    pub(super) fn multi(&mut self, mut ops: Vec<MultiOp>) -> Judged {
+        if ops.iter().any(|op| matches!(op, MultiOp::DeleteRecursive { .. })) {
+            return match (ops.pop(), ops.is_empty()) {
+                (Some(MultiOp::DeleteRecursive { path }), true) => self.delete_recursive(path),
+                _ => Err(ErrorCode::MARSHALLING_ERROR),
+            };
+        }
         self.outstanding.begin();
         let mut failed = false;
         let txns = ops
@@ -259,7 +307,7 @@ impl<'a> Prep<'a> {
         } else {
             self.outstanding.keep();
         }
-        Txn::Multi(txns)
+        Ok(Txn::Multi(txns))
     }
 
     /// The end of the session, with all that it owns.

@@ -12,6 +12,7 @@ use super::access::{allows, mask_acl};
 use super::conn::Owed;
 use super::write::send_event;
 use super::{ConnId, Effects, Node};
+use crate::limits::CHILDREN_PAGE_MAX;
 use crate::tree::NodeView;
 use crate::watch::{CatchUp, WatchKind, catch_up};
 
@@ -40,11 +41,43 @@ fn subject_of(request: &Request) -> &str {
         Request::GetAcl { path } => path,
         Request::GetEphemerals { prefix } => prefix,
         Request::MultiRead(ops) => match ops.first() {
-            Some(ReadOp::GetData { path } | ReadOp::GetChildren { path }) => path,
+            Some(
+                ReadOp::GetData { path } | ReadOp::GetChildren { path } | ReadOp::ChildrenPage { path, .. },
+            ) => path,
             _ => "",
         },
         _ => "",
     }
+}
+
+/// The first names behind `after` in the order of their bytes, as many as are wanted and fit into an answer, and whether
+/// there are others. It looks at all children, but orders no more than it gives.
+fn page_of<'a>(
+    children: impl Iterator<Item = &'a str>,
+    after: &str,
+    wanted: u32,
+    reply_bytes_max: usize,
+) -> (Vec<String>, bool) {
+    /// Headers, Stat and the ends of lists.
+    const BESIDE_NAMES_BYTES: usize = 128;
+    let mut names: Vec<&str> = children.filter(|name| *name > after).collect();
+    let behind = names.len();
+    let wanted = if wanted == 0 { CHILDREN_PAGE_MAX } else { CHILDREN_PAGE_MAX.min(wanted as usize) };
+    if wanted < behind {
+        names.select_nth_unstable(wanted);
+        names.truncate(wanted);
+    }
+    names.sort_unstable();
+    let room = reply_bytes_max.saturating_sub(BESIDE_NAMES_BYTES);
+    let mut bytes = 0;
+    let fits = |name: &&&str| {
+        bytes += name.len() + 4;
+        bytes <= room
+    };
+    let fitting = names.iter().take_while(fits).count();
+    names.truncate(fitting.max(1));
+    let more = names.len() < behind;
+    (names.into_iter().map(str::to_owned).collect(), more)
 }
 
 impl Node {
@@ -358,7 +391,9 @@ impl Node {
 
     /// Each read of a multi-read stands alone.
     fn multi_read_one(&self, id: ConnId, op: &ReadOp) -> MultiResult {
-        let (ReadOp::GetData { path } | ReadOp::GetChildren { path }) = op else {
+        let (ReadOp::GetData { path } | ReadOp::GetChildren { path } | ReadOp::ChildrenPage { path, .. }) =
+            op
+        else {
             return MultiResult::Error(ErrorCode::MARSHALLING_ERROR);
         };
         match self.readable(id, path, Permissions::READ) {
@@ -366,6 +401,11 @@ impl Node {
             Ok(node) => match op {
                 ReadOp::GetChildren { .. } => {
                     MultiResult::GetChildren { names: node.children().map(str::to_owned).collect() }
+                }
+                ReadOp::ChildrenPage { after, max, .. } => {
+                    let (names, more) =
+                        page_of(node.children(), after, *max, self.config.serving.reply_bytes_max);
+                    MultiResult::ChildrenPage { names, more, stat: node.stat() }
                 }
                 _ => MultiResult::GetData {
                     data: node.data().map(bytes::Bytes::copy_from_slice),

@@ -224,7 +224,7 @@ impl Node {
             Some(Request::Delete { path, version }) => prep.delete(path, version),
             Some(Request::SetData { path, data, version }) => prep.set_data(path, data, version),
             Some(Request::SetAcl { path, acl, version }) => prep.set_acl(path, acl, version),
-            Some(Request::Multi(ops)) => Ok(prep.multi(ops)),
+            Some(Request::Multi(ops)) => prep.multi(ops),
             Some(Request::CloseSession) => Ok(prep.close_session()),
             Some(Request::Reconfig(change)) => {
                 let facts = changeable.unwrap_or(Err(ErrorCode::RECONFIG_DISABLED))?;

@@ -70,6 +70,7 @@ fn node_config(config: &Config, membership: Option<&Membership>) -> NodeConfig {
             extended_types: config.nodes.extended_types,
             enforce_quota: config.nodes.enforce_quota,
             reconfig: config.ensemble.reconfig_enabled,
+            recursive_delete_max: config.limits.delete_recursive_max as usize,
         },
         serving: Serving {
             reply_bytes_max: config.limits.reply_bytes_max.map_or(usize::MAX, |bytes| bytes as usize),

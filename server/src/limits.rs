@@ -53,6 +53,10 @@ pub const CHILDREN_PAGE_MAX: usize = 10_000;
 /// again while they are deleted.
 pub const DELETE_RECURSIVE_MAX: u32 = 10_000;
 
+/// Sessions whose end is remembered, so that nothing that is still under way for one of them is taken for a local session's
+/// of another server. Far more than end while a message is under way.
+pub const ENDED_SESSIONS_MAX: usize = 16_384;
+
 /// Bytes that are read from a socket at once.
 pub const READ_CHUNK_BYTES: usize = 64 << 10;
 

@@ -54,6 +54,8 @@ impl Node {
         self.conns.insert(id, conn);
         if self.service == Service::ReadOnly {
             self.greet_guest(id, request, fx);
+        } else if request.session == SessionId::NONE && self.config.serving.local_sessions {
+            self.greet_local(id, request, fx);
         } else if request.session == SessionId::NONE {
             self.propose_session(id, request, fx);
         } else {
@@ -64,6 +66,9 @@ impl Node {
     /// The password is checked first: a stranger with a wrong one must not cut off the owner.
     fn reattach(&mut self, id: ConnId, request: &ConnectRequest, fx: &mut Effects) {
         self.metrics.revalidations += 1;
+        if self.reattach_local(id, request, fx) {
+            return;
+        }
         if !self.service.leads() && is_password(request.session, request.password.as_deref()) {
             // Only the leader knows whether it is alive.
             self.ask_leader(id, request, fx);
@@ -106,15 +111,15 @@ impl Node {
         fx: &mut Effects,
     ) {
         let me = self.config.me;
-        let before = self.sessions.get_mut(session).and_then(|session| {
-            session.owner = Some(Home(me.0));
-            session.conn.replace(id)
-        });
+        let before = match self.sessions.get_mut(session) {
+            Some(session) => {
+                session.owner = Some(Home(me.0));
+                session.conn.replace(id)
+            }
+            None => self.locals.get_mut(session).and_then(|session| session.conn.replace(id)),
+        };
         if let Some(old) = before.filter(|old| *old != id) {
             self.close(old, fx);
-            if let Some(session) = self.sessions.get_mut(session) {
-                session.conn = Some(id);
-            }
         }
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.phase = Phase::Open(session);

@@ -17,6 +17,7 @@ pub mod four_letter;
 mod handshake;
 #[cfg(test)]
 mod lessons;
+mod local;
 mod outstanding;
 mod peers;
 mod prep;
@@ -29,11 +30,11 @@ mod txn_codec;
 mod upkeep;
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::BytesMut;
 use docent::proto::{OpCode, Request, RequestHeader};
-use docent::{ErrorCode, Xid, Zxid};
+use docent::{ErrorCode, SessionId, Xid, Zxid};
 
 use self::admin::Digests;
 use self::conn::{Conn, Owed, Phase};
@@ -48,7 +49,7 @@ use self::upkeep::Upkeep;
 use self::write::Line;
 use crate::limits::{PAYLOADS_CHUNK_BYTES, Sizes};
 use crate::metrics::Metrics;
-use crate::session::{SessionTable, first_session_id};
+use crate::session::{LocalSessions, SessionTable, first_session_id};
 use crate::tree::{Change, Tree};
 use crate::watch::{Fired, WatchTable};
 use crate::zab::{Epochs, LogShape, Members, Output, PeerId, Replica, ReplicaConfig};
@@ -130,12 +131,20 @@ pub struct NodeConfig {
 pub struct Serving {
     /// Bytes of the largest answer to a read; larger ones are refused.
     pub reply_bytes_max: usize,
+    /// `localSessionsEnabled`: new sessions are known to this server alone.
+    pub local_sessions: bool,
+    /// `localSessionsUpgradingEnabled`: those that create an ephemeral node become global.
+    pub local_upgrading: bool,
 }
 
 impl Default for Serving {
     /// As a configuration that says nothing.
     fn default() -> Self {
-        Serving { reply_bytes_max: docent::proto::frame::DEFAULT_MAX_FRAME }
+        Serving {
+            reply_bytes_max: docent::proto::frame::DEFAULT_MAX_FRAME,
+            local_sessions: false,
+            local_upgrading: false,
+        }
     }
 }
 
@@ -167,6 +176,9 @@ pub struct Node {
     /// Where payloads are encoded. Those that follow each other share one allocation, which the disk's thread frees.
     payloads: BytesMut,
     sessions: SessionTable,
+    locals: LocalSessions,
+    /// Sessions whose creation this leader has proposed and that are not in the table yet.
+    proposed_sessions: BTreeSet<SessionId>,
     watches: WatchTable,
     conns: hashbrown::HashMap<ConnId, Conn, foldhash::fast::FixedState>,
     /// Connections whose next request waits for a commit of others, by that commit.
@@ -222,6 +234,8 @@ impl Node {
             changes: Vec::new(),
             fired: Vec::new(),
             sessions: table,
+            locals: LocalSessions::new(config.tick_ms),
+            proposed_sessions: BTreeSet::new(),
             now,
             replica,
             tree,
@@ -259,7 +273,8 @@ impl Node {
     pub fn next_deadline(&self) -> i64 {
         let sessions = self.sessions.next_deadline().filter(|_| self.service.leads());
         let (service, read_only) = (self.service_deadline(), self.read_only_deadline());
-        let due = [sessions, service, read_only, self.replica.next_deadline()].into_iter().flatten();
+        let locals = self.locals.next_deadline();
+        let due = [sessions, locals, service, read_only, self.replica.next_deadline()].into_iter().flatten();
         due.fold(self.upkeep.next_deadline(), i64::min)
     }
 
@@ -293,6 +308,12 @@ impl Node {
         &self.sessions
     }
 
+    /// The sessions that this server alone knows, for those who check or show them.
+    #[must_use]
+    pub fn local_sessions(&self) -> &LocalSessions {
+        &self.locals
+    }
+
     /// The watches, for those who check or show them.
     #[must_use]
     pub fn watches(&self) -> &WatchTable {
@@ -324,6 +345,8 @@ impl Node {
         } else {
             body
         };
+        let op = OpCode::from_code(header.op).unwrap_or(OpCode::Error);
+        let Some(body) = self.on_local_session(id, session, owed(op), body, fx) else { return };
         match body {
             Body::Request(Request::Auth(auth)) => self.on_auth(id, header.xid, &auth, fx),
             Body::Request(Request::Sasl { .. }) => {
@@ -372,10 +395,16 @@ impl Node {
         self.forget_waiting(id, conn.as_ref().map(|conn| conn.phase));
         let Some(conn) = conn else { return };
         self.watches.drop_conn(id);
-        if let Some(session) = conn.session().and_then(|session| self.sessions.get_mut(session))
-            && session.conn == Some(id)
-        {
-            session.conn = None;
+        let Some(session) = conn.session() else { return };
+        let speaks = match self.sessions.get_mut(session) {
+            Some(session) => &mut session.conn,
+            None => match self.locals.get_mut(session) {
+                Some(session) => &mut session.conn,
+                None => return,
+            },
+        };
+        if *speaks == Some(id) {
+            *speaks = None;
         }
     }
 

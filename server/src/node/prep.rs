@@ -46,6 +46,8 @@ pub(super) struct Prep<'a> {
     pub(super) rules: Rules,
     pub(super) identities: &'a [Identity],
     pub(super) session: SessionId,
+    /// Whether the session may own nodes: everybody knows it.
+    pub(super) may_own: bool,
     pub(super) zxid: Zxid,
     pub(super) time_ms: i64,
 }
@@ -108,6 +110,9 @@ impl<'a> Prep<'a> {
 
     pub(super) fn create(&mut self, create: CreateRequest) -> Judged {
         let kind = self.kind_of(&create)?;
+        if kind == NodeKind::Ephemeral && !self.may_own {
+            return Err(ErrorCode::EPHEMERAL_ON_LOCAL_SESSION);
+        }
         let parent_path = parent_of(&create.path)?.to_owned();
         let acl = fix_up_acl(create.acl, self.identities)?;
         let parent = self.look(&parent_path)?;

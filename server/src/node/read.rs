@@ -6,7 +6,7 @@ use docent::proto::ops::ReadOp;
 use docent::proto::{
     AddWatchMode, ClientInfo, Encode, MultiResult, ReplyHeader, Request, Response, SetWatches, WatcherEvent,
 };
-use docent::{ErrorCode, Permissions, Xid, Zxid};
+use docent::{ErrorCode, Permissions, SessionId, Xid, Zxid};
 
 use super::access::{allows, mask_acl};
 use super::conn::Owed;
@@ -23,6 +23,8 @@ pub(super) enum Local {
     Request { owed: Owed, request: Request },
     /// Answered once everything up to this transaction is applied; `None` until the leader has said which one.
     Sync { owed: Owed, path: String, after: Option<Zxid> },
+    /// The end of a local session.
+    End { owed: Owed, session: SessionId },
     /// To be refused.
     Refuse { owed: Owed, code: ErrorCode },
 }
@@ -104,6 +106,7 @@ impl Node {
                     self.answer(id, owed, Ok(Response::Path(path)), fx);
                 }
                 Local::Refuse { owed, code } => self.refuse(id, owed, code, fx),
+                Local::End { owed, session } => self.close_local(id, owed, session, fx),
                 Local::Request { owed, request } => self.answer_request(id, owed, request, fx),
             }
         }

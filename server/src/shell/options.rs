@@ -74,6 +74,8 @@ fn node_config(config: &Config, membership: Option<&Membership>) -> NodeConfig {
         },
         serving: Serving {
             reply_bytes_max: config.limits.reply_bytes_max.map_or(usize::MAX, |bytes| bytes as usize),
+            local_sessions: config.sessions.local,
+            local_upgrading: config.sessions.local_upgrading,
         },
         super_digest: config.access.super_digest.clone(),
         enforced_schemes: config.access.enforced_schemes.clone(),

@@ -2,6 +2,7 @@
 //! the client that everybody uses.
 
 mod large_replies;
+mod local_sessions;
 mod subtree;
 
 use std::time::Duration;

@@ -43,6 +43,10 @@ pub const SNAPSHOT_WAIT_LOG_BYTES_MAX: u64 = 1 << 30;
 /// in flight, so that only a flood meets it.
 pub const REQUESTS_PER_CONNECTION_MAX: usize = 4_096;
 
+/// Requests of all connections that may be in work before those that have some are no longer read, where
+/// `globalOutstandingLimit` says nothing. What they hold stays below what the queues to the loop and the disk are made for.
+pub const REQUESTS_IN_WORK_MAX: u32 = 65_536;
+
 /// Bytes of answers and events that may wait for one client. A client that does not read is disconnected here.
 pub const OUTBOX_BYTES_MAX: usize = 64 << 20;
 

@@ -25,6 +25,8 @@ pub struct Metrics {
     pub connection_requests: u64,
     /// Handshakes that were refused.
     pub connections_rejected: u64,
+    /// Handshakes that were refused because too many came at once.
+    pub connections_dropped: u64,
     /// Handshakes that took up an existing session.
     pub revalidations: u64,
     /// Requests with an operation that nobody knows.
@@ -69,6 +71,7 @@ impl Metrics {
             auth_failed: 0,
             connection_requests: 0,
             connections_rejected: 0,
+            connections_dropped: 0,
             revalidations: 0,
             unknown_requests: 0,
             malformed_requests: 0,
@@ -145,6 +148,7 @@ impl Metrics {
             Metric::new("auth_failed_count", self.auth_failed),
             Metric::new("commit_count", self.commits),
             Metric::new("connection_rejected", self.connections_rejected),
+            Metric::new("connection_drop_count", self.connections_dropped),
             Metric::new("connection_request_count", self.connection_requests),
             Metric::new("connection_revalidate_count", self.revalidations),
             Metric::new("response_bytes", self.response_bytes),

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::Connection;
+use super::link::InWork;
 use super::{Input, Link};
 use crate::node::four_letter::FourLetterWord;
 use crate::node::{ConnId, Event};
@@ -27,6 +28,8 @@ pub(crate) struct PortLimits {
     pub(crate) max_frame: usize,
     /// Whether the kernel probes silent connections (`clientTcpKeepAlive`).
     pub(crate) keep_alive: bool,
+    /// Requests of all connections in work, beyond which those that have some are not read (`globalOutstandingLimit`).
+    pub(crate) in_work: usize,
 }
 
 /// What all connections of the port share.
@@ -99,6 +102,7 @@ pub(crate) struct ClientPort {
     shared: Arc<Shared>,
     inputs: mpsc::Sender<Input>,
     ids: Arc<AtomicU64>,
+    in_work: Arc<InWork>,
 }
 
 impl ClientPort {
@@ -115,7 +119,8 @@ impl ClientPort {
             garbage: AtomicU64::new(0),
             refused: AtomicU64::new(0),
         };
-        ClientPort { listener, shared: Arc::new(shared), inputs, ids: Arc::default() }
+        let in_work = Arc::new(InWork::new(limits.in_work));
+        ClientPort { listener, shared: Arc::new(shared), inputs, ids: Arc::default(), in_work }
     }
 
     /// Accepts until told to stop.
@@ -149,7 +154,7 @@ impl ClientPort {
         let connection = Connection {
             id: ConnId(self.ids.fetch_add(1, Ordering::Relaxed) + 1),
             peer,
-            link: Arc::new(Link::new(stream)),
+            link: Arc::new(Link::new(stream, Arc::clone(&self.in_work))),
             inputs: self.inputs.clone(),
             shared: Arc::clone(&self.shared),
         };

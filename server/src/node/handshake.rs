@@ -9,6 +9,7 @@ use docent::proto::{ConnectRequest, ConnectResponse, Encode, session_password};
 use super::access::Identity;
 use super::conn::{Conn, ConnStats, Phase};
 use super::service::Service;
+use super::throttle::Handshake;
 use super::{ConnId, Effect, Effects, Node};
 use crate::session::{Home, Lane, is_password};
 
@@ -34,6 +35,16 @@ impl Node {
         }
         if !self.takes_clients() {
             self.turn_away(id, fx);
+            return;
+        }
+        let kind = match request.session {
+            SessionId::NONE if self.config.serving.local_sessions => Handshake::Local,
+            SessionId::NONE => Handshake::Global,
+            _ => Handshake::Renewal,
+        };
+        if !self.throttle.admits(kind, self.now.mono_ms) {
+            self.metrics.connections_dropped += 1;
+            fx.push(Effect::Close(id));
             return;
         }
         // A client that has seen a newer state than ours must not be shown an older one: it tries another server.

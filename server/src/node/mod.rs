@@ -25,6 +25,7 @@ mod read;
 mod read_only;
 mod reconfig;
 mod service;
+mod throttle;
 pub mod txn;
 mod txn_codec;
 mod upkeep;
@@ -36,6 +37,7 @@ use bytes::BytesMut;
 use docent::proto::{OpCode, Request, RequestHeader};
 use docent::{ErrorCode, SessionId, Xid, Zxid};
 
+use self::access::DigestAlgorithm;
 use self::admin::Digests;
 use self::conn::{Conn, Owed, Phase};
 pub use self::effect::{Effect, Effects};
@@ -45,6 +47,8 @@ use self::peers::Peers;
 pub use self::prep::Rules;
 use self::read::Local;
 use self::service::Service;
+use self::throttle::Throttle;
+pub use self::throttle::ThrottleOptions;
 use self::upkeep::Upkeep;
 use self::write::Line;
 use crate::limits::{PAYLOADS_CHUNK_BYTES, Sizes};
@@ -135,6 +139,10 @@ pub struct Serving {
     pub local_sessions: bool,
     /// `localSessionsUpgradingEnabled`: those that create an ephemeral node become global.
     pub local_upgrading: bool,
+    /// How fast handshakes are taken.
+    pub throttle: ThrottleOptions,
+    /// `DigestAuthenticationProvider.digestAlg`.
+    pub digest_algorithm: DigestAlgorithm,
 }
 
 impl Default for Serving {
@@ -144,6 +152,8 @@ impl Default for Serving {
             reply_bytes_max: docent::proto::frame::DEFAULT_MAX_FRAME,
             local_sessions: false,
             local_upgrading: false,
+            throttle: ThrottleOptions::default(),
+            digest_algorithm: DigestAlgorithm::default(),
         }
     }
 }
@@ -179,6 +189,7 @@ pub struct Node {
     locals: LocalSessions,
     /// Sessions whose creation this leader has proposed and that are not in the table yet.
     proposed_sessions: BTreeSet<SessionId>,
+    throttle: Throttle,
     watches: WatchTable,
     conns: hashbrown::HashMap<ConnId, Conn, foldhash::fast::FixedState>,
     /// Connections whose next request waits for a commit of others, by that commit.
@@ -236,6 +247,7 @@ impl Node {
             sessions: table,
             locals: LocalSessions::new(config.tick_ms),
             proposed_sessions: BTreeSet::new(),
+            throttle: Throttle::new(config.serving.throttle, config.seed, now.mono_ms),
             now,
             replica,
             tree,
@@ -429,6 +441,7 @@ impl Node {
             auth.auth.as_deref(),
             conn.address,
             self.config.super_digest.as_deref(),
+            self.config.serving.digest_algorithm,
         );
         let room = crate::limits::IDENTITIES_PER_CONNECTION_MAX;
         match proved {

@@ -31,6 +31,7 @@ impl Options {
                 total: config.client.connections_max.unwrap_or(0) as usize,
                 max_frame: config.limits.request_bytes_max as usize,
                 keep_alive: config.client.tcp_keep_alive,
+                in_work: in_work_max(config),
             },
             node: node_config(config, membership.as_ref()),
             writer: WriterOptions {
@@ -58,6 +59,13 @@ impl Options {
     }
 }
 
+/// As Apache divides it: what a server's clients have in work, the leader has too.
+fn in_work_max(config: &Config) -> usize {
+    let voters = config.ensemble.voters();
+    let share = if voters > 2 { voters - 1 } else { 1 };
+    (config.limits.outstanding_max as usize / share).max(1)
+}
+
 fn node_config(config: &Config, membership: Option<&Membership>) -> NodeConfig {
     NodeConfig {
         me: membership.map_or(PeerId(0), |membership| membership.roster.me),
@@ -76,6 +84,8 @@ fn node_config(config: &Config, membership: Option<&Membership>) -> NodeConfig {
             reply_bytes_max: config.limits.reply_bytes_max.map_or(usize::MAX, |bytes| bytes as usize),
             local_sessions: config.sessions.local,
             local_upgrading: config.sessions.local_upgrading,
+            throttle: config.limits.handshakes,
+            digest_algorithm: config.access.digest_algorithm,
         },
         super_digest: config.access.super_digest.clone(),
         enforced_schemes: config.access.enforced_schemes.clone(),

@@ -4,6 +4,7 @@
 mod large_replies;
 mod local_sessions;
 mod subtree;
+mod throttling;
 
 use std::time::Duration;
 

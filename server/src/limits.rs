@@ -61,6 +61,10 @@ pub const DELETE_RECURSIVE_MAX: u32 = 10_000;
 /// of another server. Far more than end while a message is under way.
 pub const ENDED_SESSIONS_MAX: usize = 16_384;
 
+/// Bytes of answers after which a turn carries out what it has so far. A short request can ask for a large node, and a
+/// turn holds thousands of requests.
+pub const TURN_REPLY_BYTES_MAX: usize = 4 << 20;
+
 /// Bytes that are read from a socket at once.
 pub const READ_CHUNK_BYTES: usize = 64 << 10;
 

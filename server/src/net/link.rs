@@ -86,7 +86,10 @@ impl Link {
 
     /// Adds bytes; [`Link::flush`] sends them.
     pub(crate) fn add(&self, bytes: &[u8], answers: u32) {
-        self.outbox().bytes.extend_from_slice(bytes);
+        // Who is cut off gets nothing more, however much is still asked for in its name.
+        if !self.is_broken() {
+            self.outbox().bytes.extend_from_slice(bytes);
+        }
         if answers > 0 {
             let before = self.unanswered.fetch_sub(answers as usize, Ordering::Relaxed);
             self.in_work.count.fetch_sub(answers as usize, Ordering::Relaxed);

@@ -81,6 +81,56 @@ async fn everybody_is_served_however_little_may_be_in_work() {
     }
 }
 
+/// Its answers are 300 MB; nothing near that may wait for it, and it must not be served in one go before everybody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_is_cut_off_and_others_do_not_notice() {
+    const SIZE: usize = 1_000_000;
+    let served = Served::start(|_| {}).await;
+    let client = served.client().await;
+    client.create("/large", vec![1; SIZE]).await.expect("a node");
+    let before = peak_memory();
+    let mut stream = TcpStream::connect(served.server.connect_string()).await.expect("the server listens");
+    let mut out = BytesMut::new();
+    hello(&mut out);
+    for xid in 1..=300 {
+        put_frame(&mut out, |out| {
+            let request = Request::GetData { path: "/large".into(), watch: false };
+            RequestHeader { xid: Xid(xid), op: request.op().code() }.encode(out);
+            request.encode(out);
+        });
+    }
+    stream.write_all(&out).await.expect("requests are short");
+    let mut slowest = Duration::ZERO;
+    let cut_off = async {
+        loop {
+            let began = std::time::Instant::now();
+            client.set_data("/large", "", Version::ANY).await.expect("a write");
+            client.set_data("/large", vec![1; SIZE], Version::ANY).await.expect("a write");
+            slowest = slowest.max(began.elapsed());
+            let open =
+                served.server.look(|node| node.sessions().iter().filter(|s| s.1.conn.is_some()).count());
+            if open.await.expect("the server runs") == 1 {
+                return;
+            }
+        }
+    };
+    // Until its handshake is through there is one connection, too.
+    let mut first = [0; 4];
+    stream.read_exact(&mut first).await.expect("the handshake is answered");
+    tokio::time::timeout(PATIENCE, cut_off).await.expect("it is cut off");
+    let most = peak_memory() - before;
+    println!("at most {} MiB more, the slowest pair of writes took {slowest:?}", most >> 20);
+    assert!(most < 200 << 20, "{} MiB", most >> 20);
+    assert!(client.exists("/large").await.expect("an answer").is_some());
+}
+
+/// The most memory that this process has had, bytes; 0 where the system does not tell.
+fn peak_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap_or_default();
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).map_or(0, |kib| kib << 10)
+}
+
 #[tokio::test]
 async fn handshakes_beyond_the_tokens_are_closed() {
     let served = Served::start(|config| {

@@ -135,8 +135,7 @@ impl Client {
             Err(error) => return Err(error),
         }
         let mut nodes = 0;
-        let mut rounds = 1..=ROUNDS_MAX;
-        while let Some(round) = rounds.next() {
+        for round in 1..=ROUNDS_MAX {
             let subtree = match self.list_subtree(path).await {
                 // Somebody else has deleted what was left.
                 Err(error) if error.code() == Some(ErrorCode::NO_NODE) && round > 1 => break,

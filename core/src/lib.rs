@@ -17,9 +17,9 @@ pub use acl::{Acl, Permissions};
 #[cfg(feature = "tls")]
 pub use client::Tls;
 pub use client::{
-    Children, Client, ClientBuilder, CloseCause, ConnState, CreateBuilder, CreateMode, Created, Error, Lease,
-    LeaseHold, LossCause, NodeData, OneshotWatch, ParentMode, Reply, Retry, SessionRef, StateWatch,
-    Transaction, WatchItem, WatchedEvent, Watcher,
+    Children, ChildrenPages, Client, ClientBuilder, CloseCause, ConnState, CreateBuilder, CreateMode,
+    Created, DeletedTree, Error, Lease, LeaseHold, LossCause, NodeData, OneshotWatch, ParentMode, Reply,
+    Retry, SessionRef, StateWatch, Transaction, WatchItem, WatchedEvent, Watcher,
 };
 pub use code::ErrorCode;
 pub use ids::{SessionId, Version, Xid, Zxid};

@@ -43,8 +43,27 @@ pub const SNAPSHOT_WAIT_LOG_BYTES_MAX: u64 = 1 << 30;
 /// in flight, so that only a flood meets it.
 pub const REQUESTS_PER_CONNECTION_MAX: usize = 4_096;
 
+/// Requests of all connections that may be in work before those that have some are no longer read, where
+/// `globalOutstandingLimit` says nothing. What they hold stays below what the queues to the loop and the disk are made for.
+pub const REQUESTS_IN_WORK_MAX: u32 = 65_536;
+
 /// Bytes of answers and events that may wait for one client. A client that does not read is disconnected here.
 pub const OUTBOX_BYTES_MAX: usize = 64 << 20;
+
+/// Names in one page of children, at most. With names of usual length a page stays below what every client takes.
+pub const CHILDREN_PAGE_MAX: usize = 10_000;
+
+/// Nodes that one request may delete where `deleteRecursiveMax` says nothing: everybody waits while they are judged, and
+/// again while they are deleted.
+pub const DELETE_RECURSIVE_MAX: u32 = 10_000;
+
+/// Sessions whose end is remembered, so that nothing that is still under way for one of them is taken for a local session's
+/// of another server. Far more than end while a message is under way.
+pub const ENDED_SESSIONS_MAX: usize = 16_384;
+
+/// Bytes of answers after which a turn carries out what it has so far. A short request can ask for a large node, and a
+/// turn holds thousands of requests.
+pub const TURN_REPLY_BYTES_MAX: usize = 4 << 20;
 
 /// Bytes that are read from a socket at once.
 pub const READ_CHUNK_BYTES: usize = 64 << 10;

@@ -25,12 +25,16 @@ pub struct Metrics {
     pub connection_requests: u64,
     /// Handshakes that were refused.
     pub connections_rejected: u64,
+    /// Handshakes that were refused because too many came at once.
+    pub connections_dropped: u64,
     /// Handshakes that took up an existing session.
     pub revalidations: u64,
     /// Requests with an operation that nobody knows.
     pub unknown_requests: u64,
     /// Requests whose record could not be read.
     pub malformed_requests: u64,
+    /// Answers that were larger than a client takes, and were refused.
+    pub large_replies_refused: u64,
     /// Sessions whose time ran out.
     pub sessions_expired: u64,
     /// Snapshots that failed.
@@ -67,9 +71,11 @@ impl Metrics {
             auth_failed: 0,
             connection_requests: 0,
             connections_rejected: 0,
+            connections_dropped: 0,
             revalidations: 0,
             unknown_requests: 0,
             malformed_requests: 0,
+            large_replies_refused: 0,
             sessions_expired: 0,
             snapshot_errors: 0,
             digest_mismatches: 0,
@@ -142,6 +148,7 @@ impl Metrics {
             Metric::new("auth_failed_count", self.auth_failed),
             Metric::new("commit_count", self.commits),
             Metric::new("connection_rejected", self.connections_rejected),
+            Metric::new("connection_drop_count", self.connections_dropped),
             Metric::new("connection_request_count", self.connection_requests),
             Metric::new("connection_revalidate_count", self.revalidations),
             Metric::new("response_bytes", self.response_bytes),
@@ -150,6 +157,7 @@ impl Metrics {
             Metric::new("digest_mismatches_count", self.digest_mismatches),
             Metric::new("unknown_request_count", self.unknown_requests),
             Metric::new("malformed_request_count", self.malformed_requests),
+            Metric::new("large_replies_refused", self.large_replies_refused),
         ]);
         self.fsync_time.lines("fsynctime", out);
         self.read_latency.lines("readlatency", out);

@@ -48,6 +48,7 @@ mod retry;
 mod session;
 mod state;
 mod stream;
+mod subtree;
 #[cfg(feature = "tls")]
 mod tls;
 mod watcher;
@@ -68,6 +69,7 @@ pub use ops::{Children, NodeData};
 pub use reply::Reply;
 pub use retry::Retry;
 pub use state::{CloseCause, ConnState, LossCause, StateWatch};
+pub use subtree::{ChildrenPages, DeletedTree};
 #[cfg(feature = "tls")]
 pub use tls::Tls;
 pub use watcher::{OneshotWatch, WatchItem, WatchedEvent, Watcher};

@@ -123,7 +123,9 @@ fn weight(op: &MultiOp) -> usize {
             path.len() + data.as_ref().map_or(0, Bytes::len) + 64
         }
         MultiOp::SetData { path, data, .. } => path.len() + data.as_ref().map_or(0, Bytes::len) + 24,
-        MultiOp::Delete { path, .. } | MultiOp::Check { path, .. } => path.len() + 24,
+        MultiOp::Delete { path, .. } | MultiOp::Check { path, .. } | MultiOp::DeleteRecursive { path } => {
+            path.len() + 24
+        }
     }
 }
 
@@ -157,6 +159,9 @@ impl Client {
             Ok(match op {
                 ReadOp::GetData { path } => ReadOp::GetData { path: absolute(path)? },
                 ReadOp::GetChildren { path } => ReadOp::GetChildren { path: absolute(path)? },
+                ReadOp::ChildrenPage { path, after, max } => {
+                    ReadOp::ChildrenPage { path: absolute(path)?, after, max }
+                }
             })
         });
         match ops.collect::<Result<Vec<ReadOp>, Error>>() {

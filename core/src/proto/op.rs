@@ -95,6 +95,11 @@ op_codes! {
     CloseSession = -11,
     /// A failed transaction: in logs, not for clients.
     Error = -1,
+    /// Lists some of a node's children. Docent's own, and only within a multi-read: a server that does not know it
+    /// refuses the multi-read, and the connection stays.
+    ChildrenPage = 0x444F_0001,
+    /// Deletes a node and all below it. Docent's own, and only as all there is in a multi.
+    DeleteRecursive = 0x444F_0002,
 }
 
 impl OpCode {
@@ -235,7 +240,11 @@ impl Request {
             }
             OpCode::WhoAmI => Request::WhoAmI,
             OpCode::CloseSession => Request::CloseSession,
-            OpCode::DeleteContainer | OpCode::CreateSession | OpCode::Error => return Ok(None),
+            OpCode::DeleteContainer
+            | OpCode::CreateSession
+            | OpCode::Error
+            | OpCode::ChildrenPage
+            | OpCode::DeleteRecursive => return Ok(None),
         }))
     }
 }

@@ -129,6 +129,7 @@ fn multi_op() -> impl Strategy<Value = MultiOp> {
             version
         }),
         (text(), version()).prop_map(|(path, version)| MultiOp::Check { path, version }),
+        text().prop_map(|path| MultiOp::DeleteRecursive { path }),
     ]
 }
 
@@ -142,6 +143,11 @@ fn multi_result() -> impl Strategy<Value = MultiResult> {
         Just(MultiResult::Check),
         (buffer(), stat()).prop_map(|(data, stat)| MultiResult::GetData { data, stat }),
         names().prop_map(|names| MultiResult::GetChildren { names }),
+        (names(), any::<bool>(), stat()).prop_map(|(names, more, stat)| MultiResult::ChildrenPage {
+            names,
+            more,
+            stat
+        }),
     ]
 }
 
@@ -153,6 +159,11 @@ fn read_op() -> impl Strategy<Value = ReadOp> {
     prop_oneof![
         text().prop_map(|path| ReadOp::GetData { path }),
         text().prop_map(|path| ReadOp::GetChildren { path }),
+        (text(), text(), 0..=i32::MAX.cast_unsigned()).prop_map(|(path, after, max)| ReadOp::ChildrenPage {
+            path,
+            after,
+            max
+        }),
     ]
 }
 
@@ -308,13 +319,15 @@ pub(crate) fn reserved_by_request(request: &Request) -> usize {
         Request::SetAcl { path, acl, .. } => path.capacity() + acl.as_ref().map_or(0, of_acl),
         Request::Multi(ops) => of_list(ops, |op| match op {
             MultiOp::Create(create) => of_create(create),
-            MultiOp::Delete { path, .. } | MultiOp::SetData { path, .. } | MultiOp::Check { path, .. } => {
-                path.capacity()
-            }
+            MultiOp::Delete { path, .. }
+            | MultiOp::SetData { path, .. }
+            | MultiOp::Check { path, .. }
+            | MultiOp::DeleteRecursive { path } => path.capacity(),
             _ => 0,
         }),
         Request::MultiRead(ops) => of_list(ops, |op| match op {
             ReadOp::GetData { path } | ReadOp::GetChildren { path } => path.capacity(),
+            ReadOp::ChildrenPage { path, after, .. } => path.capacity() + after.capacity(),
             _ => 0,
         }),
         Request::SetWatches(w) | Request::SetWatches2(w) => {

@@ -11,7 +11,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use bytes::Bytes;
 use docent::Zxid;
 use docent_server::node::access::digest_id;
-use docent_server::node::{Effect, Effects, EnsembleConfig, Event, Logins, Node, NodeConfig, Now, Rules};
+use docent_server::node::{
+    Effect, Effects, EnsembleConfig, Event, Logins, Node, NodeConfig, Now, Rules, Serving,
+};
 use docent_server::storage::Epochs;
 use docent_server::zab::{LinkId, Message, PeerId, Role};
 
@@ -144,6 +146,7 @@ fn config(peer: PeerId, life: u32, plan: &Plan, ensemble: Option<EnsembleConfig>
         min_session_timeout_ms: 200,
         max_session_timeout_ms: 60_000,
         rules: Rules { extended_types: true, enforce_quota: plan.keeps, reconfig, ..Rules::default() },
+        serving: Serving::default(),
         super_digest: reconfig.then(|| digest_id(SUPER.as_bytes())),
         enforced_schemes: None,
         logins: Logins::default(),

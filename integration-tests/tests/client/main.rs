@@ -116,6 +116,7 @@ on_every_server! {
     operations::identities_are_taken_along
     operations::a_namespace_is_not_left
     operations::large_requests_do_no_harm
+    operations::a_subtree_is_deleted_on_every_server
     faults::watches_survive_a_reconnect
     faults::an_expired_session_is_renewed
     faults::a_lost_answer_leaves_a_write_ambiguous

@@ -280,5 +280,46 @@ pub(crate) async fn large_requests_do_no_harm(stage: Stage) -> Result<()> {
     }
     let children = within("the list", client.get_children("/many")).await??;
     ensure!(children.names.len() == 6000 && children.names.is_sorted());
+    let mut pages = client.children_pages("/many", 0);
+    let mut names = Vec::new();
+    while let Some(page) = within("a page", pages.next()).await?? {
+        names.extend(page);
+    }
+    ensure!(names.len() == 6000 && names.is_sorted(), "{} names", names.len());
+    Ok(client.close().await?)
+}
+
+/// What only our servers know costs no other server more than a refusal: the connection stays, and with it what is under
+/// way on it.
+pub(crate) async fn a_subtree_is_deleted_on_every_server(stage: Stage) -> Result<()> {
+    let client = stage.client().await?;
+    client.create("/t", "").await?;
+    let mut made = Vec::new();
+    for number in 0..1_200 {
+        made.push(client.create(format!("/t/{number}"), "").send());
+        made.push(client.create(format!("/t/{number}/leaf"), "").send());
+    }
+    for create in made {
+        create.await?;
+    }
+    let at_once = client.delete_at_once("/t");
+    let behind = client.create("/behind", "").send();
+    let mut pages = client.children_pages("/t", 10);
+    let page = pages.next();
+    let (at_once, behind, page) =
+        within("three answers", async { tokio::join!(at_once, behind, page) }).await?;
+    behind.context("what was sent behind it is lost when the connection breaks")?;
+    match at_once {
+        Ok(nodes) => ensure!(nodes == 2_401, "{nodes}"),
+        Err(error) => {
+            ensure!(error.code() == Some(ErrorCode::UNIMPLEMENTED), "{error}");
+            ensure!(page?.is_some_and(|names| names.len() == 1_200), "all children are one page");
+            let deleted = within("the deletes", client.delete_recursive("/t")).await??;
+            ensure!(deleted.nodes == 2_401 && !deleted.at_once, "{deleted:?}");
+        }
+    }
+    ensure!(client.exists("/t").await?.is_none());
+    let gone = client.delete_recursive("/t").await;
+    ensure!(gone.is_err_and(|error| error.code() == Some(ErrorCode::NO_NODE)));
     Ok(client.close().await?)
 }

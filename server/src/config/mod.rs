@@ -33,11 +33,13 @@ pub use members::{Ensemble, HostPort, Member, MemberError, PeerAddress, Role, Se
 pub use myid::MyIdError;
 pub use security::{ClientAuth, Security, TlsOptions};
 
-use crate::limits::LEADER_SILENCE_MS;
+use crate::limits::{DELETE_RECURSIVE_MAX, LEADER_SILENCE_MS, REQUESTS_IN_WORK_MAX};
+use crate::node::ThrottleOptions;
+use crate::node::access::DigestAlgorithm;
 use crate::node::four_letter::Whitelist;
 
 /// Everything that an operator can set and that this server has a type for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// `dataDir`: `myid`, and snapshots in `version-2` below it.
     pub data_dir: PathBuf,
@@ -152,12 +154,18 @@ pub struct Purge {
 }
 
 /// Bounds on requests.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RequestLimits {
-    /// `globalOutstandingLimit`: requests in work before connections are no longer read.
+    /// `globalOutstandingLimit`: requests in work before connections that have some are no longer read.
     pub outstanding_max: u32,
+    /// `connection_throttle_*`: how fast handshakes are taken.
+    pub handshakes: ThrottleOptions,
     /// `jute.maxbuffer`: bytes of the largest request.
     pub request_bytes_max: u32,
+    /// `replyBytesMax`: bytes of the largest answer to a read; `None` is no bound.
+    pub reply_bytes_max: Option<u32>,
+    /// `deleteRecursiveMax`: nodes that one request may delete; 0 if none may delete more than its own.
+    pub delete_recursive_max: u32,
 }
 
 /// Who may do what.
@@ -167,6 +175,8 @@ pub struct Access {
     pub skip_acl: bool,
     /// `DigestAuthenticationProvider.superDigest`: `user:hash` of the user whom no ACL stops.
     pub super_digest: Option<String>,
+    /// `DigestAuthenticationProvider.digestAlg`.
+    pub digest_algorithm: DigestAlgorithm,
     /// `enforce.auth.schemes`, if `enforce.auth.enabled`, and `sasl` if `sessionRequireClientSASLAuth`: a connection needs
     /// one of them. Never an empty list.
     pub enforced_schemes: Option<Vec<String>>,
@@ -247,10 +257,17 @@ impl Config {
             },
             // Apache never purges unless it is told to, and its disks fill up.
             purge: Purge { retain: 3, interval: Some(Duration::from_secs(3600)) },
-            limits: RequestLimits { outstanding_max: 1000, request_bytes_max: 0xf_ffff },
+            limits: RequestLimits {
+                outstanding_max: REQUESTS_IN_WORK_MAX,
+                handshakes: ThrottleOptions::default(),
+                request_bytes_max: 0xf_ffff,
+                reply_bytes_max: None,
+                delete_recursive_max: DELETE_RECURSIVE_MAX,
+            },
             access: Access {
                 skip_acl: false,
                 super_digest: None,
+                digest_algorithm: DigestAlgorithm::default(),
                 enforced_schemes: None,
                 four_letter_words: Whitelist::default(),
             },

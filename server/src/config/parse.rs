@@ -16,6 +16,8 @@ use super::{
     Security, SessionOptions, StorageOptions, Timing, Warning,
 };
 use crate::limits::QUICK_PING_MS;
+use crate::node::ThrottleOptions;
+use crate::node::access::DigestAlgorithm;
 use crate::node::four_letter::{FourLetterWord, Whitelist};
 
 /// Positive Java integers.
@@ -285,10 +287,48 @@ impl<'a> Reader<'a> {
         /// Less than this does not hold the largest records of the protocol itself.
         const REQUEST_BYTES_MIN: i64 = 1024;
         let bytes = REQUEST_BYTES_MIN..=i64::from(i32::MAX);
+        let request_bytes_max = self.number_or("jute.maxbuffer", bytes, defaults.request_bytes_max)?;
+        let reply_bytes_max: u32 = self.number_or("replyBytesMax", FROM_ZERO, 0)?;
+        if (1..REQUEST_BYTES_MIN).contains(&reply_bytes_max.into()) {
+            let least = Reason::OutOfRange { min: REQUEST_BYTES_MIN, max: i32::MAX.into() };
+            return Err(self.invalid("replyBytesMax", least));
+        }
         Ok(RequestLimits {
             outstanding_max: self.number_or("globalOutstandingLimit", POSITIVE, defaults.outstanding_max)?,
-            request_bytes_max: self.number_or("jute.maxbuffer", bytes, defaults.request_bytes_max)?,
+            handshakes: self.handshakes(defaults.handshakes)?,
+            request_bytes_max,
+            reply_bytes_max: (reply_bytes_max > 0).then_some(reply_bytes_max),
+            delete_recursive_max: self.number_or(
+                "deleteRecursiveMax",
+                FROM_ZERO,
+                defaults.delete_recursive_max,
+            )?,
         })
+    }
+
+    fn handshakes(&self, defaults: ThrottleOptions) -> Result<ThrottleOptions, ConfigError> {
+        let freeze_ms = self.number("connection_throttle_freeze_time", FROM_MINUS_ONE)?;
+        Ok(ThrottleOptions {
+            tokens: self.number_or("connection_throttle_tokens", FROM_ZERO, defaults.tokens)?,
+            fill_ms: self.number_or("connection_throttle_fill_time", POSITIVE, defaults.fill_ms)?,
+            fill_count: self.number_or("connection_throttle_fill_count", POSITIVE, defaults.fill_count)?,
+            freeze_ms: freeze_ms.and_then(|ms| u32::try_from(ms).ok()),
+            drop_increase: self.share("connection_throttle_drop_increase", defaults.drop_increase)?,
+            drop_decrease: self.share("connection_throttle_drop_decrease", defaults.drop_decrease)?,
+            decrease_ratio: self.share("connection_throttle_decrease_ratio", defaults.decrease_ratio)?,
+            weighted: self.flag("connection_throttle_weight_enabled", defaults.weighted)?,
+        })
+    }
+
+    /// A share from 0 to 1.
+    fn share(&self, key: &'static str, default: f64) -> Result<f64, ConfigError> {
+        match self.raw(key) {
+            None => Ok(default),
+            Some(text) => match text.parse::<f64>() {
+                Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+                _ => Err(self.invalid(key, Reason::Choose("a number from 0 to 1"))),
+            },
+        }
     }
 
     fn sessions(&mut self) -> Result<SessionOptions, ConfigError> {
@@ -310,7 +350,15 @@ impl<'a> Reader<'a> {
             // Clients that look for a writable server ask with this word.
             words.allow(FourLetterWord::Isro);
         }
+        const ALGORITHM: &str = "DigestAuthenticationProvider.digestAlg";
+        let digest_algorithm = match self.raw(ALGORITHM) {
+            None => DigestAlgorithm::default(),
+            Some(name) => DigestAlgorithm::from_name(name).ok_or_else(|| {
+                self.invalid(ALGORITHM, Reason::Choose("SHA1, SHA-256, SHA-384 or SHA-512"))
+            })?,
+        };
         Ok(Access {
+            digest_algorithm,
             skip_acl: self.yes_no("skipACL", false)?,
             super_digest: self.text("DigestAuthenticationProvider.superDigest")?.map(str::to_owned),
             enforced_schemes: self.enforced_schemes(security)?,

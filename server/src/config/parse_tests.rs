@@ -102,10 +102,11 @@ fn every_honoured_key_arrives_in_its_field() {
     };
     assert_eq!(config.storage, storage);
     assert_eq!(config.purge, Purge { retain: 5, interval: Some(Duration::from_secs(5400)) });
-    assert_eq!(config.limits, RequestLimits { outstanding_max: 14, request_bytes_max: 0x40_0000 });
+    assert_eq!((config.limits.outstanding_max, config.limits.request_bytes_max), (14, 0x40_0000));
     let access = Access {
         skip_acl: true,
         super_digest: Some("super:abc=".into()),
+        digest_algorithm: DigestAlgorithm::Sha1,
         enforced_schemes: None,
         four_letter_words: Whitelist::parse("ruok,mntr,srvr").0,
     };
@@ -118,6 +119,40 @@ fn every_honoured_key_arrives_in_its_field() {
         never_used_max_ms: Some(17),
     };
     assert_eq!(config.nodes, nodes);
+}
+
+#[test]
+fn the_bounds_of_clients_arrive_in_their_fields() {
+    let limits = with(
+        "jute.maxbuffer=2048\ndeleteRecursiveMax=5\nconnection_throttle_tokens=1\nconnection_throttle_fill_time=2\n\
+         connection_throttle_fill_count=3\nconnection_throttle_freeze_time=4\nconnection_throttle_drop_increase=0.5\n\
+         connection_throttle_drop_decrease=0.25\nconnection_throttle_decrease_ratio=1\n\
+         connection_throttle_weight_enabled=true",
+    )
+    .limits;
+    let handshakes = ThrottleOptions {
+        tokens: 1,
+        fill_ms: 2,
+        fill_count: 3,
+        freeze_ms: Some(4),
+        drop_increase: 0.5,
+        drop_decrease: 0.25,
+        decrease_ratio: 1.0,
+        weighted: true,
+    };
+    assert_eq!((limits.handshakes, limits.delete_recursive_max), (handshakes, 5));
+    assert_eq!(limits.reply_bytes_max, None, "clients differ in what they take");
+    assert_eq!(with("replyBytesMax=0").limits.reply_bytes_max, None);
+    assert_eq!(with("replyBytesMax=1048575").limits.reply_bytes_max, Some(0xf_ffff));
+    assert_eq!(with("connection_throttle_freeze_time=-1").limits.handshakes.freeze_ms, None);
+    assert!(refused("replyBytesMax=5").contains("it must be from 1024"));
+    assert!(refused("connection_throttle_drop_increase=2").contains("choose a number from 0 to 1"));
+    let algorithm =
+        |name| with(&format!("DigestAuthenticationProvider.digestAlg={name}")).access.digest_algorithm;
+    assert_eq!((algorithm("sha-1"), algorithm("SHA-512")), (DigestAlgorithm::Sha1, DigestAlgorithm::Sha512));
+    assert!(refused("DigestAuthenticationProvider.digestAlg=MD5").contains("choose SHA1, SHA-256"));
+    let sessions = with("localSessionsEnabled=true\nlocalSessionsUpgradingEnabled=true").sessions;
+    assert!(sessions.local && sessions.local_upgrading);
 }
 
 #[test]
@@ -225,9 +260,7 @@ fn a_key_that_asks_for_what_happens_anyway_is_no_warning() {
 
 #[test]
 fn what_would_protect_less_than_told_ends_the_start() {
-    for line in
-        ["sslQuorum=true", "quorum.auth.enableSasl=true", "DigestAuthenticationProvider.digestAlg=SHA-256"]
-    {
+    for line in ["sslQuorum=true", "quorum.auth.enableSasl=true"] {
         let message = refused(line);
         assert!(
             message.starts_with(&format!("line 3: {line}: ")) && message.contains("is not built yet"),

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::properties::Properties;
 use super::{Access, ClientPort, Compression, Config, Ensemble, NodeOptions, StorageOptions};
+use crate::node::ThrottleOptions;
 
 /// Every value is written, defaults too, so that the text says what the server does. The bytes depend on nothing but
 /// the values.
@@ -29,7 +30,10 @@ impl fmt::Display for Config {
             Some(interval) => out.push("autopurge.purgeInterval", format_args!("{}ms", interval.as_millis())),
         }
         out.push("globalOutstandingLimit", self.limits.outstanding_max);
+        handshakes(&mut out, &self.limits.handshakes);
         out.push("jute.maxbuffer", self.limits.request_bytes_max);
+        out.push("replyBytesMax", self.limits.reply_bytes_max.unwrap_or(0));
+        out.push("deleteRecursiveMax", self.limits.delete_recursive_max);
         access(&mut out, &self.access);
         super::security::write(&mut out, &self.security);
         nodes(&mut out, &self.nodes);
@@ -58,6 +62,17 @@ fn client(out: &mut Properties, client: &ClientPort) {
     out.push("clientTcpKeepAlive", client.tcp_keep_alive);
 }
 
+fn handshakes(out: &mut Properties, handshakes: &ThrottleOptions) {
+    out.push("connection_throttle_tokens", handshakes.tokens);
+    out.push("connection_throttle_fill_time", handshakes.fill_ms);
+    out.push("connection_throttle_fill_count", handshakes.fill_count);
+    out.push("connection_throttle_freeze_time", handshakes.freeze_ms.map_or(-1, i64::from));
+    out.push("connection_throttle_drop_increase", handshakes.drop_increase);
+    out.push("connection_throttle_drop_decrease", handshakes.drop_decrease);
+    out.push("connection_throttle_decrease_ratio", handshakes.decrease_ratio);
+    out.push("connection_throttle_weight_enabled", handshakes.weighted);
+}
+
 fn storage(out: &mut Properties, storage: &StorageOptions) {
     out.push("snapCount", storage.snap_count);
     out.push("snapSizeLimitInKb", storage.snap_size_limit_kib.unwrap_or(0));
@@ -80,6 +95,7 @@ fn access(out: &mut Properties, access: &Access) {
     out.push("4lw.commands.whitelist", &access.four_letter_words);
     out.push("skipACL", yes_no(access.skip_acl));
     optional(out, "DigestAuthenticationProvider.superDigest", access.super_digest.as_ref());
+    out.push("DigestAuthenticationProvider.digestAlg", access.digest_algorithm.name());
     out.push("enforce.auth.enabled", access.enforced_schemes.is_some());
     optional(out, "enforce.auth.schemes", access.enforced_schemes.as_ref().map(|schemes| schemes.join(",")));
 }

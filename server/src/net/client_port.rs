@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::Connection;
+use super::link::InWork;
 use super::tls::Keys;
 use super::wire::Wire;
 use super::{Input, Link};
@@ -32,6 +33,8 @@ pub(crate) struct PortLimits {
     pub(crate) max_frame: usize,
     /// Whether the kernel probes silent connections (`clientTcpKeepAlive`).
     pub(crate) keep_alive: bool,
+    /// Requests of all connections in work, beyond which those that have some are not read (`globalOutstandingLimit`).
+    pub(crate) in_work: usize,
 }
 
 /// What all connections of the port share.
@@ -120,6 +123,7 @@ pub(crate) struct ClientPort {
     shared: Arc<Shared>,
     inputs: mpsc::Sender<Input>,
     ids: Arc<AtomicU64>,
+    in_work: Arc<InWork>,
 }
 
 impl ClientPort {
@@ -136,7 +140,8 @@ impl ClientPort {
             garbage: AtomicU64::new(0),
             refused: AtomicU64::new(0),
         };
-        ClientPort { doors, shared: Arc::new(shared), inputs, ids: Arc::default() }
+        let in_work = Arc::new(InWork::new(limits.in_work));
+        ClientPort { doors, shared: Arc::new(shared), inputs, ids: Arc::default(), in_work }
     }
 
     /// Accepts until told to stop.
@@ -179,7 +184,8 @@ impl ClientPort {
             let _ = socket2::SockRef::from(&stream).set_keepalive(true);
         }
         let id = ConnId(self.ids.fetch_add(1, Ordering::Relaxed) + 1);
-        let (inputs, shared) = (self.inputs.clone(), Arc::clone(&self.shared));
+        let (inputs, shared, in_work) =
+            (self.inputs.clone(), Arc::clone(&self.shared), Arc::clone(&self.in_work));
         let (keys, plain_too) = (door.keys.clone(), door.plain_too);
         let stop = stop.clone();
         tasks.spawn(async move {
@@ -189,7 +195,7 @@ impl ClientPort {
                     timeout(within_handshake(), Wire::open(stream, keys.as_deref(), plain_too)).await;
                 match opened.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
                     Ok((wire, subject)) => {
-                        let link = Arc::new(Link::new(wire));
+                        let link = Arc::new(Link::new(wire, in_work));
                         Connection { id, peer, link, subject, inputs, shared }.run().await;
                     }
                     Err(error) => {

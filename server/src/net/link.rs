@@ -28,6 +28,9 @@ pub(crate) struct Link {
     wire: Wire,
     outbox: Mutex<Outbox>,
     unanswered: AtomicUsize,
+    in_work: Arc<InWork>,
+    /// The task does not read because of others' requests; the next answer wakes it.
+    held: AtomicBool,
     /// The handshake is done: requests may be read.
     accepted: AtomicBool,
     /// Close when everything is sent.
@@ -38,6 +41,19 @@ pub(crate) struct Link {
     wake: Notify,
 }
 
+/// The requests of all connections that are in work.
+#[derive(Debug)]
+pub(crate) struct InWork {
+    count: AtomicUsize,
+    max: usize,
+}
+
+impl InWork {
+    pub(crate) fn new(max: usize) -> Self {
+        InWork { count: AtomicUsize::new(0), max }
+    }
+}
+
 /// How a write went.
 enum Wrote {
     All,
@@ -46,11 +62,13 @@ enum Wrote {
 }
 
 impl Link {
-    pub(crate) fn new(wire: Wire) -> Self {
+    pub(crate) fn new(wire: Wire, in_work: Arc<InWork>) -> Self {
         Link {
             wire,
             outbox: Mutex::default(),
             unanswered: AtomicUsize::new(0),
+            in_work,
+            held: AtomicBool::new(false),
             accepted: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             broken: AtomicBool::new(false),
@@ -68,10 +86,14 @@ impl Link {
 
     /// Adds bytes; [`Link::flush`] sends them.
     pub(crate) fn add(&self, bytes: &[u8], answers: u32) {
-        self.outbox().bytes.extend_from_slice(bytes);
+        // Who is cut off gets nothing more, however much is still asked for in its name.
+        if !self.is_broken() {
+            self.outbox().bytes.extend_from_slice(bytes);
+        }
         if answers > 0 {
             let before = self.unanswered.fetch_sub(answers as usize, Ordering::Relaxed);
-            if before >= REQUESTS_PER_CONNECTION_MAX {
+            self.in_work.count.fetch_sub(answers as usize, Ordering::Relaxed);
+            if before >= REQUESTS_PER_CONNECTION_MAX || self.held.swap(false, Ordering::AcqRel) {
                 self.wake.notify_one();
             }
         }
@@ -159,17 +181,33 @@ impl Link {
         self.broken.load(Ordering::Acquire)
     }
 
-    /// Counts requests that were read. Answers whether more may be read.
+    /// Counts requests that were read.
     pub(super) fn count_requests(&self, count: usize) {
         self.unanswered.fetch_add(count, Ordering::Relaxed);
+        self.in_work.count.fetch_add(count, Ordering::Relaxed);
     }
 
+    /// Whether more may be read. A connection that has nothing in work always may, so that everybody goes on.
     pub(super) fn may_read(&self) -> bool {
-        self.unanswered.load(Ordering::Relaxed) < REQUESTS_PER_CONNECTION_MAX
+        let full = || self.in_work.count.load(Ordering::Relaxed) >= self.in_work.max;
+        let unanswered = self.unanswered.load(Ordering::Relaxed);
+        if unanswered == 0 || (unanswered < REQUESTS_PER_CONNECTION_MAX && !full()) {
+            return true;
+        }
+        self.held.store(true, Ordering::Release);
+        // The last answer may have come in between, and then nothing wakes the task.
+        self.unanswered.load(Ordering::Acquire) == 0
     }
 
     pub(super) async fn woken(&self) {
         self.wake.notified().await;
+    }
+}
+
+/// What nobody waits for any more is not in work.
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.in_work.count.fetch_sub(*self.unanswered.get_mut(), Ordering::Relaxed);
     }
 }
 
@@ -227,5 +265,32 @@ impl Links {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Link>> {
         self.all.values()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn link(in_work: &Arc<InWork>) -> Link {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (wire, _) = Wire::open(stream, None, true).await.unwrap();
+        Link::new(wire, Arc::clone(in_work))
+    }
+
+    #[tokio::test]
+    async fn who_has_something_in_work_is_not_read_while_others_have_too_much() {
+        let in_work = Arc::new(InWork::new(2));
+        let (busy, other) = (link(&in_work).await, link(&in_work).await);
+        busy.count_requests(1);
+        assert!(busy.may_read() && other.may_read());
+        other.count_requests(1);
+        assert!(!busy.may_read() && !other.may_read());
+        busy.add(&[], 1);
+        assert!(busy.may_read(), "nothing of it is in work");
+        assert!(other.may_read(), "there is room again");
+        drop(other);
+        assert_eq!(in_work.count.load(Ordering::Relaxed), 0, "what nobody waits for is not in work");
     }
 }

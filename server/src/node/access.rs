@@ -9,6 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use docent::{Acl, ErrorCode, Permissions};
 use sha1::{Digest, Sha1};
+use sha2::{Sha256, Sha384, Sha512};
 
 /// The schemes that ACLs may name beside those that are always there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,11 +46,63 @@ impl Identity {
     }
 }
 
-/// The id that the credentials `user:password` have in ACLs: `user:` and the hash of the whole string.
+/// What the digest scheme makes hashes with (`DigestAuthenticationProvider.digestAlg`). All servers of an ensemble, and all
+/// ACLs that were made with it, need the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DigestAlgorithm {
+    /// The default.
+    #[default]
+    Sha1,
+    /// SHA-256.
+    Sha256,
+    /// SHA-384.
+    Sha384,
+    /// SHA-512.
+    Sha512,
+}
+
+impl DigestAlgorithm {
+    /// The algorithm that Java knows by this name, if it is one of these.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Some(match name.to_ascii_uppercase().as_str() {
+            "SHA1" | "SHA-1" | "SHA" => DigestAlgorithm::Sha1,
+            "SHA-256" => DigestAlgorithm::Sha256,
+            "SHA-384" => DigestAlgorithm::Sha384,
+            "SHA-512" => DigestAlgorithm::Sha512,
+            _ => return None,
+        })
+    }
+
+    /// The name in a configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            DigestAlgorithm::Sha1 => "SHA1",
+            DigestAlgorithm::Sha256 => "SHA-256",
+            DigestAlgorithm::Sha384 => "SHA-384",
+            DigestAlgorithm::Sha512 => "SHA-512",
+        }
+    }
+
+    /// The id that the credentials `user:password` have in ACLs: `user:` and the hash of the whole string.
+    #[must_use]
+    pub fn id_of(self, credentials: &[u8]) -> String {
+        let user = credentials.split(|byte| *byte == b':').next().unwrap_or(credentials);
+        let hash = match self {
+            DigestAlgorithm::Sha1 => BASE64.encode(Sha1::digest(credentials)),
+            DigestAlgorithm::Sha256 => BASE64.encode(Sha256::digest(credentials)),
+            DigestAlgorithm::Sha384 => BASE64.encode(Sha384::digest(credentials)),
+            DigestAlgorithm::Sha512 => BASE64.encode(Sha512::digest(credentials)),
+        };
+        format!("{}:{hash}", String::from_utf8_lossy(user))
+    }
+}
+
+/// As [`DigestAlgorithm::id_of`], with the default algorithm.
 #[must_use]
 pub fn digest_id(credentials: &[u8]) -> String {
-    let user = credentials.split(|byte| *byte == b':').next().unwrap_or(credentials);
-    format!("{}:{}", String::from_utf8_lossy(user), BASE64.encode(Sha1::digest(credentials)))
+    DigestAlgorithm::default().id_of(credentials)
 }
 
 /// The identities that `auth` with these credentials adds; `None` when they are refused.
@@ -59,10 +112,11 @@ pub fn authenticate(
     credentials: Option<&[u8]>,
     address: IpAddr,
     super_digest: Option<&str>,
+    algorithm: DigestAlgorithm,
 ) -> Option<Vec<Identity>> {
     match scheme {
         "digest" => {
-            let id = digest_id(credentials?);
+            let id = algorithm.id_of(credentials?);
             let mut identities = Vec::new();
             if super_digest == Some(&*id) {
                 identities.push(Identity { scheme: "super".into(), id: String::new() });
@@ -267,6 +321,11 @@ mod tests {
     #[test]
     fn the_digest_is_that_of_apache() {
         assert_eq!(digest_id(b"bob:pw"), "bob:ikIaKsbtGweaHnb/jKn7OHqbunM=");
+        let named = |name| DigestAlgorithm::from_name(name).map(|algorithm| algorithm.id_of(b"bob:pw"));
+        assert_eq!(named("sha1").as_deref(), Some("bob:ikIaKsbtGweaHnb/jKn7OHqbunM="));
+        assert_eq!(named("SHA-256").as_deref(), Some("bob:lXdkgIa9O1CDDWAryQ0pe9wUYi2LkG6M7Uocn/Vyn2g="));
+        assert_eq!(named("SHA-512").map(|id| id.len()), Some(4 + 88));
+        assert_eq!(named("MD5"), None);
     }
 
     #[test]
@@ -278,6 +337,11 @@ mod tests {
             ("0.0.0.0/0", "1.2.3.4", true),
             ("fe80::/10", "fe80::1", true),
             ("fe80::/10", "10.1.2.3", false),
+            ("2001:db8::/32", "2001:db8:0:1::7", true),
+            ("2001:db8::/32", "2001:db9::7", false),
+            ("2001:db8::7", "2001:0db8:0:0:0:0:0:7", true),
+            ("::/0", "fe80::1", true),
+            ("::1", "127.0.0.1", false),
         ] {
             let acl = [Acl::new(Permissions::READ, "ip", range)];
             assert_eq!(allows(&acl, Permissions::READ, &[ip(address)]), matches, "{range} {address}");
@@ -364,9 +428,11 @@ mod tests {
         let credentials = Some(&b"super:admin"[..]);
         let digest = digest_id(b"super:admin");
         let identities =
-            authenticate("digest", credentials, [127, 0, 0, 1].into(), Some(&digest)).expect("credentials");
+            authenticate("digest", credentials, [127, 0, 0, 1].into(), Some(&digest), DigestAlgorithm::Sha1)
+                .expect("credentials");
         assert!(allows(&[Acl::new(Permissions::READ, "digest", "a:b")], Permissions::ADMIN, &identities));
-        let other = authenticate("digest", credentials, [127, 0, 0, 1].into(), None).expect("credentials");
+        let other = authenticate("digest", credentials, [127, 0, 0, 1].into(), None, DigestAlgorithm::Sha1)
+            .expect("credentials");
         assert!(!allows(&[Acl::new(Permissions::READ, "digest", "a:b")], Permissions::READ, &other));
     }
 }

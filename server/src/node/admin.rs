@@ -208,13 +208,18 @@ impl Node {
         facts
     }
 
+    fn timeout_of(&self, session: SessionId) -> i32 {
+        let local = || self.locals.get(session).map(|local| local.timeout_ms);
+        self.sessions.get(session).map(|known| known.timeout_ms).or_else(local).unwrap_or_default()
+    }
+
     fn facts_of(&self, conn: &Conn) -> ConnectionFacts {
         let stats = &conn.stats;
         let session = conn.session().map(|id| ConnectionSession {
             id,
             last_operation: stats.last_op.map_or("NA", short_name),
             established_ms: stats.established_ms,
-            timeout_ms: self.sessions.get(id).map_or(0, |session| session.timeout_ms),
+            timeout_ms: self.timeout_of(id),
             last_cxid: stats.last_cxid.map(i64::from),
             last_zxid: stats.last_zxid.unwrap_or(Zxid::NONE),
             last_response_ms: stats.last_response_ms,
@@ -265,7 +270,7 @@ impl Node {
             Metric::new("ephemerals_count", self.tree.ephemerals_count() as u64),
             Metric::new("approximate_data_size", self.tree.approximate_data_size()),
             Metric::new("global_sessions", self.sessions.len() as u64),
-            Metric::new("local_sessions", 0_u64),
+            Metric::new("local_sessions", self.locals.len() as u64),
             Metric::new("open_file_descriptor_count", open),
             Metric::new("max_file_descriptor_count", max),
             Metric::new("garbage_connection_count", shell.garbage_connections),

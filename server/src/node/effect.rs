@@ -143,6 +143,37 @@ impl Effects {
     pub fn frame(&mut self, conn: ConnId, answers: u32, body: impl FnOnce(&mut BytesMut)) -> usize {
         let start = self.bytes.len();
         put_frame(&mut self.bytes, body);
+        self.reply(conn, answers, start)
+    }
+
+    /// As [`Effects::frame`], unless what `body` writes has more bytes than `max`. Then nothing is sent, and its size is
+    /// the error.
+    ///
+    /// # Errors
+    /// The frame's payload has so many bytes.
+    pub fn frame_within(
+        &mut self,
+        conn: ConnId,
+        answers: u32,
+        max: usize,
+        body: impl FnOnce(&mut BytesMut),
+    ) -> Result<usize, usize> {
+        let start = self.bytes.len();
+        let mut payload = 0;
+        put_frame(&mut self.bytes, |out| {
+            let before = out.len();
+            body(out);
+            payload = out.len() - before;
+        });
+        if payload > max {
+            self.bytes.truncate(start);
+            return Err(payload);
+        }
+        Ok(self.reply(conn, answers, start))
+    }
+
+    /// What was written from `start` on goes to this connection.
+    fn reply(&mut self, conn: ConnId, answers: u32, start: usize) -> usize {
         let end = self.bytes.len();
         match self.list.last_mut() {
             Some(Effect::Reply { conn: last, range, answers: count }) if *last == conn => {

@@ -8,6 +8,7 @@ use super::access::Identity;
 use super::conn::{Conn, ConnStats, Origin, Phase};
 use super::login::SaslPhase;
 use super::service::Service;
+use super::throttle::Handshake;
 use super::{ConnId, Effect, Effects, Node};
 use crate::session::{Home, Lane, is_password};
 
@@ -34,6 +35,16 @@ impl Node {
             self.turn_away(id, fx);
             return;
         }
+        let kind = match request.session {
+            SessionId::NONE if self.config.serving.local_sessions => Handshake::Local,
+            SessionId::NONE => Handshake::Global,
+            _ => Handshake::Renewal,
+        };
+        if !self.throttle.admits(kind, self.now.mono_ms) {
+            self.metrics.connections_dropped += 1;
+            fx.push(Effect::Close(id));
+            return;
+        }
         // A client that has seen a newer state than ours must not be shown an older one: it tries another server.
         if request.last_zxid_seen > self.tree.last_zxid() {
             self.metrics.connections_rejected += 1;
@@ -56,6 +67,8 @@ impl Node {
         self.conns.insert(id, conn);
         if self.service == Service::ReadOnly {
             self.greet_guest(id, request, fx);
+        } else if request.session == SessionId::NONE && self.config.serving.local_sessions {
+            self.greet_local(id, request, fx);
         } else if request.session == SessionId::NONE {
             self.propose_session(id, request, fx);
         } else {
@@ -66,6 +79,9 @@ impl Node {
     /// The password is checked first: a stranger with a wrong one must not cut off the owner.
     fn reattach(&mut self, id: ConnId, request: &ConnectRequest, fx: &mut Effects) {
         self.metrics.revalidations += 1;
+        if self.reattach_local(id, request, fx) {
+            return;
+        }
         if !self.service.leads() && is_password(request.session, request.password.as_deref()) {
             // Only the leader knows whether it is alive.
             self.ask_leader(id, request, fx);
@@ -108,15 +124,15 @@ impl Node {
         fx: &mut Effects,
     ) {
         let me = self.config.me;
-        let before = self.sessions.get_mut(session).and_then(|session| {
-            session.owner = Some(Home(me.0));
-            session.conn.replace(id)
-        });
+        let before = match self.sessions.get_mut(session) {
+            Some(session) => {
+                session.owner = Some(Home(me.0));
+                session.conn.replace(id)
+            }
+            None => self.locals.get_mut(session).and_then(|session| session.conn.replace(id)),
+        };
         if let Some(old) = before.filter(|old| *old != id) {
             self.close(old, fx);
-            if let Some(session) = self.sessions.get_mut(session) {
-                session.conn = Some(id);
-            }
         }
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.phase = Phase::Open(session);

@@ -7,7 +7,9 @@ use docent::proto::{ConnectRequest, Encode, OpCode, Request, RequestHeader};
 use docent::{SessionId, Version, Xid, Zxid};
 
 use super::txn::{LoggedTxn, Txn};
-use super::{Body, Boot, ConnId, Effect, Effects, Event, Logins, Node, NodeConfig, Now, Rules, State};
+use super::{
+    Body, Boot, ConnId, Effect, Effects, Event, Logins, Node, NodeConfig, Now, Rules, Serving, State,
+};
 use crate::limits::Sizes;
 use crate::tree::Tree;
 use crate::zab::{Epochs, ForwardedRequest, LogShape, PeerId};
@@ -23,7 +25,8 @@ fn served() -> (Node, SessionId) {
         tick_ms: 2_000,
         min_session_timeout_ms: 4_000,
         max_session_timeout_ms: 40_000,
-        rules: Rules { skip_acl: false, extended_types: true, enforce_quota: false, ..Rules::default() },
+        rules: Rules { extended_types: true, ..Rules::default() },
+        serving: Serving::default(),
         super_digest: None,
         enforced_schemes: None,
         logins: Logins::default(),

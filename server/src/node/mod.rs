@@ -17,6 +17,7 @@ pub mod four_letter;
 mod handshake;
 #[cfg(test)]
 mod lessons;
+mod local;
 mod login;
 mod outstanding;
 mod peers;
@@ -25,17 +26,19 @@ mod read;
 mod read_only;
 mod reconfig;
 mod service;
+mod throttle;
 pub mod txn;
 mod txn_codec;
 mod upkeep;
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::BytesMut;
 use docent::proto::{OpCode, Request, RequestHeader};
-use docent::{ErrorCode, Xid, Zxid};
+use docent::{ErrorCode, SessionId, Xid, Zxid};
 
+use self::access::DigestAlgorithm;
 use self::admin::Digests;
 use self::conn::{Conn, Origin, Owed, Phase};
 pub use self::effect::{Effect, Effects};
@@ -46,11 +49,13 @@ use self::peers::Peers;
 pub use self::prep::Rules;
 use self::read::Local;
 use self::service::Service;
+use self::throttle::Throttle;
+pub use self::throttle::ThrottleOptions;
 use self::upkeep::Upkeep;
 use self::write::Line;
 use crate::limits::{PAYLOADS_CHUNK_BYTES, Sizes};
 use crate::metrics::Metrics;
-use crate::session::{SessionTable, first_session_id};
+use crate::session::{LocalSessions, SessionTable, first_session_id};
 use crate::tree::{Change, Tree};
 use crate::watch::{Fired, WatchTable};
 use crate::zab::{Epochs, LogShape, Members, Output, PeerId, Replica, ReplicaConfig};
@@ -105,6 +110,8 @@ pub struct NodeConfig {
     pub max_session_timeout_ms: i32,
     /// What is checked of a write.
     pub rules: Rules,
+    /// How clients are served.
+    pub serving: Serving,
     /// The digest id of the super user.
     pub super_digest: Option<String>,
     /// Authentication schemes of which every connection needs one (`enforce.auth.schemes`); `None` if it needs none.
@@ -125,6 +132,34 @@ pub struct NodeConfig {
     pub seed: u64,
     /// What decides how learners are brought level and when snapshots are taken.
     pub sizes: Sizes,
+}
+
+/// How clients are served, beside what is checked of their writes.
+#[derive(Clone, Debug)]
+pub struct Serving {
+    /// Bytes of the largest answer to a read; larger ones are refused.
+    pub reply_bytes_max: usize,
+    /// `localSessionsEnabled`: new sessions are known to this server alone.
+    pub local_sessions: bool,
+    /// `localSessionsUpgradingEnabled`: those that create an ephemeral node become global.
+    pub local_upgrading: bool,
+    /// How fast handshakes are taken.
+    pub throttle: ThrottleOptions,
+    /// `DigestAuthenticationProvider.digestAlg`.
+    pub digest_algorithm: DigestAlgorithm,
+}
+
+impl Default for Serving {
+    /// As a configuration that says nothing.
+    fn default() -> Self {
+        Serving {
+            reply_bytes_max: usize::MAX,
+            local_sessions: false,
+            local_upgrading: false,
+            throttle: ThrottleOptions::default(),
+            digest_algorithm: DigestAlgorithm::default(),
+        }
+    }
 }
 
 impl NodeConfig {
@@ -155,6 +190,10 @@ pub struct Node {
     /// Where payloads are encoded. Those that follow each other share one allocation, which the disk's thread frees.
     payloads: BytesMut,
     sessions: SessionTable,
+    locals: LocalSessions,
+    /// Sessions whose creation this leader has proposed and that are not in the table yet.
+    proposed_sessions: BTreeSet<SessionId>,
+    throttle: Throttle,
     watches: WatchTable,
     conns: hashbrown::HashMap<ConnId, Conn, foldhash::fast::FixedState>,
     /// Connections whose next request waits for a commit of others, by that commit.
@@ -210,6 +249,9 @@ impl Node {
             changes: Vec::new(),
             fired: Vec::new(),
             sessions: table,
+            locals: LocalSessions::new(config.tick_ms),
+            proposed_sessions: BTreeSet::new(),
+            throttle: Throttle::new(config.serving.throttle, config.seed, now.mono_ms),
             now,
             replica,
             tree,
@@ -247,7 +289,8 @@ impl Node {
     pub fn next_deadline(&self) -> i64 {
         let sessions = self.sessions.next_deadline().filter(|_| self.service.leads());
         let (service, read_only) = (self.service_deadline(), self.read_only_deadline());
-        let due = [sessions, service, read_only, self.replica.next_deadline()].into_iter().flatten();
+        let locals = self.locals.next_deadline();
+        let due = [sessions, locals, service, read_only, self.replica.next_deadline()].into_iter().flatten();
         due.fold(self.upkeep.next_deadline(), i64::min)
     }
 
@@ -281,6 +324,12 @@ impl Node {
         &self.sessions
     }
 
+    /// The sessions that this server alone knows, for those who check or show them.
+    #[must_use]
+    pub fn local_sessions(&self) -> &LocalSessions {
+        &self.locals
+    }
+
     /// The watches, for those who check or show them.
     #[must_use]
     pub fn watches(&self) -> &WatchTable {
@@ -312,6 +361,8 @@ impl Node {
         } else {
             body
         };
+        let op = OpCode::from_code(header.op).unwrap_or(OpCode::Error);
+        let Some(body) = self.on_local_session(id, session, owed(op), body, fx) else { return };
         match body {
             Body::Request(Request::Auth(auth)) => self.on_auth(id, header.xid, &auth, fx),
             Body::Request(Request::Sasl { token }) => self.on_sasl(id, header.xid, token, fx),
@@ -355,10 +406,16 @@ impl Node {
         self.forget_waiting(id, conn.as_ref().map(|conn| conn.phase));
         let Some(conn) = conn else { return };
         self.watches.drop_conn(id);
-        if let Some(session) = conn.session().and_then(|session| self.sessions.get_mut(session))
-            && session.conn == Some(id)
-        {
-            session.conn = None;
+        let Some(session) = conn.session() else { return };
+        let speaks = match self.sessions.get_mut(session) {
+            Some(session) => &mut session.conn,
+            None => match self.locals.get_mut(session) {
+                Some(session) => &mut session.conn,
+                None => return,
+            },
+        };
+        if *speaks == Some(id) {
+            *speaks = None;
         }
     }
 
@@ -383,6 +440,7 @@ impl Node {
             auth.auth.as_deref(),
             conn.address,
             self.config.super_digest.as_deref(),
+            self.config.serving.digest_algorithm,
         );
         let room = crate::limits::IDENTITIES_PER_CONNECTION_MAX;
         match proved {

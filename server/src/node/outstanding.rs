@@ -260,6 +260,26 @@ impl Outstanding {
         paths.into_iter().collect()
     }
 
+    /// The node of this path and all below it as they will be, children before their parents; `None` if those are more than
+    /// `max`.
+    pub(super) fn subtree(&self, tree: &Tree, top: &str, max: usize) -> Option<Vec<String>> {
+        let stays = |path: &String| self.nodes.get(&**path).is_none_or(|entry| entry.node.is_some());
+        let mut paths: Vec<String> = tree.subtree(top).filter(stays).take(max + 1).collect();
+        for (path, entry) in &self.nodes {
+            let rest = path.strip_prefix(top);
+            let is_below = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+            if is_below && entry.node.is_some() && tree.node(path).is_none() {
+                paths.push(path.to_string());
+            }
+            if paths.len() > max {
+                return None;
+            }
+        }
+        // A path sorts behind the one that it begins with. The order of the table must not be seen.
+        paths.sort_unstable_by(|one, other| other.cmp(one));
+        Some(paths).filter(|paths| paths.len() <= max)
+    }
+
     /// From here on changes can be taken back.
     pub(super) fn begin(&mut self) {
         self.undo = Some(Undo { changes: Vec::new(), order: self.order.len(), digest: self.digest });

@@ -31,7 +31,15 @@ pub struct Rules {
     pub reconfig: bool,
     /// The schemes that ACLs may name.
     pub schemes: Schemes,
+    /// `deleteRecursiveMax`: nodes that one request may delete; 0 if none may delete more than its own.
+    pub recursive_delete_max: usize,
 }
+
+/// Bytes of a transaction that deletes a subtree, at most: what a server of Apache's reads with its default of
+/// `jute.maxbuffer`.
+const RECURSIVE_DELETE_BYTES_MAX: usize = docent::proto::frame::DEFAULT_MAX_FRAME;
+/// Bytes of one delete in a multi's record, beside its path.
+const DELETE_RECORD_BYTES: usize = 12;
 
 /// The judgement of one request.
 pub(super) struct Prep<'a> {
@@ -40,6 +48,8 @@ pub(super) struct Prep<'a> {
     pub(super) rules: Rules,
     pub(super) identities: &'a [Identity],
     pub(super) session: SessionId,
+    /// Whether the session may own nodes: everybody knows it.
+    pub(super) may_own: bool,
     pub(super) zxid: Zxid,
     pub(super) time_ms: i64,
 }
@@ -102,6 +112,9 @@ impl<'a> Prep<'a> {
 
     pub(super) fn create(&mut self, create: CreateRequest) -> Judged {
         let kind = self.kind_of(&create)?;
+        if kind == NodeKind::Ephemeral && !self.may_own {
+            return Err(ErrorCode::EPHEMERAL_ON_LOCAL_SESSION);
+        }
         let parent_path = parent_of(&create.path)?.to_owned();
         let acl = fix_up_acl(create.acl, self.identities, self.rules.schemes)?;
         let parent = self.look(&parent_path)?;
@@ -154,6 +167,40 @@ impl<'a> Prep<'a> {
         }
         self.take_out(&path);
         Ok(Txn::Delete { path, swept: false })
+    }
+
+    /// A node and all below it: a multi of deletes like any other, the leaves first. What is created or deleted in flight
+    /// counts, so that the whole cannot meet what it has not looked at.
+    fn delete_recursive(&mut self, path: String) -> Judged {
+        if self.rules.recursive_delete_max == 0 {
+            // As a server that does not know it.
+            return Err(ErrorCode::MARSHALLING_ERROR);
+        }
+        let parent_path = parent_of(&path)?;
+        if FIXED_NODES.contains(&&*path) {
+            return Err(ErrorCode::BAD_ARGUMENTS);
+        }
+        self.permit(&self.look(parent_path)?, Permissions::DELETE)?;
+        self.look(&path)?;
+        let max = self.rules.recursive_delete_max;
+        let paths = self.outstanding.subtree(self.tree, &path, max).ok_or(ErrorCode::NOT_EMPTY)?;
+        let bytes: usize = paths.iter().map(|path| path.len() + DELETE_RECORD_BYTES).sum();
+        if bytes > RECURSIVE_DELETE_BYTES_MAX {
+            return Err(ErrorCode::NOT_EMPTY);
+        }
+        self.outstanding.begin();
+        let deletes: Result<Vec<Txn>, ErrorCode> =
+            paths.into_iter().map(|path| self.delete(path, Version::ANY)).collect();
+        match deletes {
+            Ok(deletes) => {
+                self.outstanding.keep();
+                Ok(Txn::Multi(deletes))
+            }
+            Err(code) => {
+                self.outstanding.roll_back();
+                Err(code)
+            }
+        }
     }
 
     /// The server's own delete of a container or of a node whose time is over. It was due in the tree; with what is in
@@ -238,7 +285,13 @@ impl<'a> Prep<'a> {
 
     /// All or none. A failed multi keeps its place in the log: the transactions before the one that failed as they
     /// are, the failure, and −2 for those behind it.
-    pub(super) fn multi(&mut self, ops: Vec<MultiOp>) -> Txn {
+    pub(super) fn multi(&mut self, mut ops: Vec<MultiOp>) -> Judged {
+        if ops.iter().any(|op| matches!(op, MultiOp::DeleteRecursive { .. })) {
+            return match (ops.pop(), ops.is_empty()) {
+                (Some(MultiOp::DeleteRecursive { path }), true) => self.delete_recursive(path),
+                _ => Err(ErrorCode::MARSHALLING_ERROR),
+            };
+        }
         self.outstanding.begin();
         let mut failed = false;
         let txns = ops
@@ -265,7 +318,7 @@ impl<'a> Prep<'a> {
         } else {
             self.outstanding.keep();
         }
-        Txn::Multi(txns)
+        Ok(Txn::Multi(txns))
     }
 
     /// The end of the session, with all that it owns.

@@ -1,17 +1,19 @@
 //! What is answered here, from the tree as this server has it.
 
 use bytes::BytesMut;
+use docent::proto::frame::DEFAULT_MAX_FRAME;
 use docent::proto::jute::{put_buffer, put_count, put_string};
 use docent::proto::ops::ReadOp;
 use docent::proto::{
     AddWatchMode, ClientInfo, Encode, MultiResult, ReplyHeader, Request, Response, SetWatches, WatcherEvent,
 };
-use docent::{ErrorCode, Permissions, Xid, Zxid};
+use docent::{ErrorCode, Permissions, SessionId, Xid, Zxid};
 
 use super::access::{allows, mask_acl};
 use super::conn::Owed;
 use super::write::send_event;
 use super::{ConnId, Effects, Node};
+use crate::limits::CHILDREN_PAGE_MAX;
 use crate::tree::NodeView;
 use crate::watch::{CatchUp, WatchKind, catch_up};
 
@@ -22,6 +24,8 @@ pub(super) enum Local {
     Request { owed: Owed, request: Request },
     /// Answered once everything up to this transaction is applied; `None` until the leader has said which one.
     Sync { owed: Owed, path: String, after: Option<Zxid> },
+    /// The end of a local session.
+    End { owed: Owed, session: SessionId },
     /// To be refused.
     Refuse { owed: Owed, code: ErrorCode },
 }
@@ -32,6 +36,52 @@ type Answer = Result<Response, ErrorCode>;
 /// it as Java trims them.
 fn is_all(prefix: &str) -> bool {
     matches!(prefix.trim_matches(|c| c <= ' '), "" | "/")
+}
+
+/// What a read is about, for the log: a path, a prefix, or the first path of several.
+fn subject_of(request: &Request) -> &str {
+    match request {
+        Request::GetAcl { path } => path,
+        Request::GetEphemerals { prefix } => prefix,
+        Request::MultiRead(ops) => match ops.first() {
+            Some(
+                ReadOp::GetData { path } | ReadOp::GetChildren { path } | ReadOp::ChildrenPage { path, .. },
+            ) => path,
+            _ => "",
+        },
+        _ => "",
+    }
+}
+
+/// The first names behind `after` in the order of their bytes, as many as are wanted and fit into an answer, and whether
+/// there are others. It looks at all children, but orders no more than it gives.
+fn page_of<'a>(
+    children: impl Iterator<Item = &'a str>,
+    after: &str,
+    wanted: u32,
+    reply_bytes_max: usize,
+) -> (Vec<String>, bool) {
+    /// Headers, Stat and the ends of lists.
+    const BESIDE_NAMES_BYTES: usize = 128;
+    let mut names: Vec<&str> = children.filter(|name| *name > after).collect();
+    let behind = names.len();
+    let wanted = if wanted == 0 { CHILDREN_PAGE_MAX } else { CHILDREN_PAGE_MAX.min(wanted as usize) };
+    if wanted < behind {
+        names.select_nth_unstable(wanted);
+        names.truncate(wanted);
+    }
+    names.sort_unstable();
+    // Any client takes as much as that.
+    let room = reply_bytes_max.min(DEFAULT_MAX_FRAME).saturating_sub(BESIDE_NAMES_BYTES);
+    let mut bytes = 0;
+    let fits = |name: &&&str| {
+        bytes += name.len() + 4;
+        bytes <= room
+    };
+    let fitting = names.iter().take_while(fits).count();
+    names.truncate(fitting.max(1));
+    let more = names.len() < behind;
+    (names.into_iter().map(str::to_owned).collect(), more)
 }
 
 impl Node {
@@ -58,6 +108,7 @@ impl Node {
                     self.answer(id, owed, Ok(Response::Path(path)), fx);
                 }
                 Local::Refuse { owed, code } => self.refuse(id, owed, code, fx),
+                Local::End { owed, session } => self.close_local(id, owed, session, fx),
                 Local::Request { owed, request } => self.answer_request(id, owed, request, fx),
             }
         }
@@ -147,20 +198,41 @@ impl Node {
                 self.answer(id, owed, Ok(Response::Empty), fx);
             }
             Request::Check { .. } => self.refuse(id, owed, ErrorCode::UNIMPLEMENTED, fx),
-            other => {
-                let answer = self.read(id, other);
-                self.answer(id, owed, answer, fx);
-            }
+            other => match self.read(id, &other) {
+                Ok(response) => {
+                    let zxid = self.tree.last_zxid();
+                    let sent = fx.frame_within(id, 1, self.config.serving.reply_bytes_max, |out| {
+                        ReplyHeader { xid: owed.xid, zxid, error: ErrorCode::OK }.encode(out);
+                        response.encode(out);
+                    });
+                    match sent {
+                        Ok(bytes) => self.count_read(id, owed, zxid, bytes),
+                        Err(size) => self.refuse_large(id, owed, subject_of(&other), size, fx),
+                    }
+                }
+                Err(code) => self.answer(id, owed, Err(code), fx),
+            },
         }
     }
 
+    /// An answer that the client would not take: Apache's clients give up a connection on which more than
+    /// `jute.maxbuffer` arrives at once, come back, and ask again. The code is one that each of them knows and none
+    /// tries again for.
+    fn refuse_large(&mut self, id: ConnId, owed: Owed, path: &str, size: usize, fx: &mut Effects) {
+        self.metrics.large_replies_refused += 1;
+        let session = self.conns.get(&id).and_then(|conn| conn.session()).unwrap_or_default();
+        let limit = self.config.serving.reply_bytes_max;
+        tracing::warn!(op = ?owed.op, path, size, limit, %session, "an answer is too large for a client and is refused");
+        self.answer(id, owed, Err(ErrorCode::MARSHALLING_ERROR), fx);
+    }
+
     /// The reads whose answers are small.
-    fn read(&mut self, id: ConnId, request: Request) -> Answer {
+    fn read(&mut self, id: ConnId, request: &Request) -> Answer {
         match request {
-            Request::Exists { path, watch } => self.exists(id, &path, watch),
+            Request::Exists { path, watch } => self.exists(id, path, *watch),
             Request::GetAcl { path } => {
                 let identities = self.conns.get(&id).map_or(&[][..], |conn| &conn.identities);
-                let node = self.readable(id, &path, Permissions::READ | Permissions::ADMIN)?;
+                let node = self.readable(id, path, Permissions::READ | Permissions::ADMIN)?;
                 let acl = if self.config.rules.skip_acl {
                     node.acl().to_vec()
                 } else {
@@ -171,13 +243,13 @@ impl Node {
             Request::GetEphemerals { prefix } => {
                 let session = self.conns.get(&id).and_then(|conn| conn.session()).unwrap_or_default();
                 let mut paths = self.tree.ephemerals(session);
-                let all = is_all(&prefix);
-                paths.retain(|path| all || path.starts_with(&prefix));
+                let all = is_all(prefix);
+                paths.retain(|path| all || path.starts_with(prefix));
                 Ok(Response::Names(paths))
             }
             Request::GetAllChildrenNumber { path } => {
-                self.readable(id, &path, Permissions::READ)?;
-                let count = self.tree.descendants(&path).ok_or(ErrorCode::NO_NODE)?;
+                self.readable(id, path, Permissions::READ)?;
+                let count = self.tree.descendants(path).ok_or(ErrorCode::NO_NODE)?;
                 Ok(Response::Number(i32::try_from(count).unwrap_or(i32::MAX)))
             }
             Request::AddWatch { path, mode } => {
@@ -185,27 +257,25 @@ impl Node {
                     AddWatchMode::Persistent => WatchKind::Persistent,
                     AddWatchMode::PersistentRecursive => WatchKind::Recursive,
                 };
-                self.watches.add(id, &path, kind);
+                self.watches.add(id, path, kind);
                 Ok(Response::Number(0))
             }
             Request::CheckWatches { path, kind } => {
-                if self.watches.has(id, &path, kind) {
+                if self.watches.has(id, path, *kind) {
                     Ok(Response::Empty)
                 } else {
                     Err(ErrorCode::NO_WATCHER)
                 }
             }
             Request::RemoveWatches { path, kind } => {
-                if self.watches.remove(id, &path, kind) {
+                if self.watches.remove(id, path, *kind) {
                     Ok(Response::Empty)
                 } else {
                     Err(ErrorCode::NO_WATCHER)
                 }
             }
             Request::WhoAmI => Ok(Response::Identities(self.who_am_i(id))),
-            Request::MultiRead(ops) => {
-                Ok(Response::Multi(ops.into_iter().map(|op| self.multi_read_one(id, &op)).collect()))
-            }
+            Request::MultiRead(ops) => Ok(Response::Multi(self.multi_read(id, ops))),
             _ => Err(ErrorCode::UNIMPLEMENTED),
         }
     }
@@ -247,11 +317,15 @@ impl Node {
             Ok(node) => node,
             Err(code) => return self.answer(id, owed, Err(code), fx),
         };
-        let bytes = fx.frame(id, 1, |out| {
+        let sent = fx.frame_within(id, 1, self.config.serving.reply_bytes_max, |out| {
             ReplyHeader { xid: owed.xid, zxid, error: ErrorCode::OK }.encode(out);
             put_buffer(out, node.data());
             node.stat().encode(out);
         });
+        let bytes = match sent {
+            Ok(bytes) => bytes,
+            Err(size) => return self.refuse_large(id, owed, path, size, fx),
+        };
         if watch {
             self.watches.add(id, path, WatchKind::Data);
         }
@@ -272,7 +346,7 @@ impl Node {
             Ok(node) => node,
             Err(code) => return self.answer(id, owed, Err(code), fx),
         };
-        let bytes = fx.frame(id, 1, |out| {
+        let sent = fx.frame_within(id, 1, self.config.serving.reply_bytes_max, |out| {
             ReplyHeader { xid: owed.xid, zxid, error: ErrorCode::OK }.encode(out);
             put_count(out, node.num_children());
             for name in node.children() {
@@ -282,6 +356,10 @@ impl Node {
                 node.stat().encode(out);
             }
         });
+        let bytes = match sent {
+            Ok(bytes) => bytes,
+            Err(size) => return self.refuse_large(id, owed, path, size, fx),
+        };
         if watch {
             self.watches.add(id, path, WatchKind::Child);
         }
@@ -296,9 +374,31 @@ impl Node {
         }
     }
 
+    /// The results of a multi-read. Once they are more than a client takes no more are collected: a short request could
+    /// ask for a large node again and again.
+    fn multi_read(&self, id: ConnId, ops: &[ReadOp]) -> Vec<MultiResult> {
+        let mut results = Vec::with_capacity(ops.len());
+        let mut bytes = 0;
+        for op in ops {
+            if bytes > self.config.serving.reply_bytes_max {
+                break;
+            }
+            let result = self.multi_read_one(id, op);
+            bytes += match &result {
+                MultiResult::GetData { data, .. } => data.as_ref().map_or(0, bytes::Bytes::len),
+                MultiResult::GetChildren { names } => names.iter().map(|name| name.len() + 4).sum(),
+                _ => 0,
+            };
+            results.push(result);
+        }
+        results
+    }
+
     /// Each read of a multi-read stands alone.
     fn multi_read_one(&self, id: ConnId, op: &ReadOp) -> MultiResult {
-        let (ReadOp::GetData { path } | ReadOp::GetChildren { path }) = op else {
+        let (ReadOp::GetData { path } | ReadOp::GetChildren { path } | ReadOp::ChildrenPage { path, .. }) =
+            op
+        else {
             return MultiResult::Error(ErrorCode::MARSHALLING_ERROR);
         };
         match self.readable(id, path, Permissions::READ) {
@@ -306,6 +406,11 @@ impl Node {
             Ok(node) => match op {
                 ReadOp::GetChildren { .. } => {
                     MultiResult::GetChildren { names: node.children().map(str::to_owned).collect() }
+                }
+                ReadOp::ChildrenPage { after, max, .. } => {
+                    let (names, more) =
+                        page_of(node.children(), after, *max, self.config.serving.reply_bytes_max);
+                    MultiResult::ChildrenPage { names, more, stat: node.stat() }
                 }
                 _ => MultiResult::GetData {
                     data: node.data().map(bytes::Bytes::copy_from_slice),

@@ -56,7 +56,9 @@ enum Again {
 impl Node {
     /// A session was heard: the leader counts its time, a learner tells the leader.
     pub(super) fn heard(&mut self, session: SessionId) {
-        if self.service.leads() {
+        if self.locals.touch(session, self.now.mono_ms) {
+            // Nobody else counts its time.
+        } else if self.service.leads() {
             self.sessions.touch(session, self.now.mono_ms);
         } else if let Some(known) = self.sessions.get(session) {
             self.peers.touched.insert(session, known.timeout_ms);
@@ -158,7 +160,7 @@ impl Node {
     /// `sync` before the write.
     pub(super) fn free_lane(&mut self, session: SessionId, cxid: i32, fx: &mut Effects) {
         let applied = self.tree.last_zxid();
-        let Some(id) = self.sessions.get(session).and_then(|session| session.conn) else { return };
+        let Some(id) = self.conn_of(session) else { return };
         let Some(conn) = self.conns.get_mut(&id) else { return };
         if conn.lane.first_write().is_some_and(|sent| sent.owed.xid.0 == cxid) {
             return;
@@ -269,6 +271,7 @@ impl Node {
             self.service = Service::Down { since_ms: self.now.mono_ms, sent_away: false };
         }
         self.outstanding = Outstanding::new(self.tree.digest());
+        self.proposed_sessions.clear();
         self.peers.syncs.clear();
         self.peers.leader_syncs.clear();
         self.peers.apache_syncs.clear();
@@ -285,7 +288,9 @@ impl Node {
         self.outstanding = Outstanding::new(self.tree.digest());
         self.waiting.clear();
         let pending = self.in_flight.befores(self.tree.last_zxid());
+        self.proposed_sessions.clear();
         self.close_lost_openings(&pending, fx);
+        self.upgrade_again(&pending, fx);
         let mut ids: Vec<ConnId> = self.conns.keys().copied().collect();
         ids.sort_unstable();
         for id in &ids {

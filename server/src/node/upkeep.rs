@@ -107,6 +107,7 @@ impl Node {
         self.replica.on_tick(self.now.mono_ms, &mut self.outputs);
         self.carry_out(fx);
         self.mind_service(fx);
+        self.expire_locals(fx);
         if !self.service.leads() {
             // Only a leader ends sessions and sweeps.
             self.upkeep.next_sweep_ms =

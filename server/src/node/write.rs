@@ -213,7 +213,7 @@ impl Node {
         forwarded: &[Identity],
         fx: &mut Effects,
     ) {
-        let alive = self.sessions.is_alive(session);
+        let alive = self.is_global(session) || self.may_be_local(session);
         if alive && op == OpCode::CloseSession {
             self.sessions.start_closing(session);
         }
@@ -224,7 +224,7 @@ impl Node {
             Some(Request::Delete { path, version }) => prep.delete(path, version),
             Some(Request::SetData { path, data, version }) => prep.set_data(path, data, version),
             Some(Request::SetAcl { path, acl, version }) => prep.set_acl(path, acl, version),
-            Some(Request::Multi(ops)) => Ok(prep.multi(ops)),
+            Some(Request::Multi(ops)) => prep.multi(ops),
             Some(Request::CloseSession) => Ok(prep.close_session()),
             Some(Request::Reconfig(change)) => {
                 let facts = changeable.unwrap_or(Err(ErrorCode::RECONFIG_DISABLED))?;
@@ -259,7 +259,7 @@ impl Node {
 
     /// Takes the next place in the order for what `judge` makes of it. A refusal takes its place too, as an error
     /// transaction, so that it is answered in order and every peer counts alike.
-    fn propose(
+    pub(super) fn propose(
         &mut self,
         session: SessionId,
         cxid: Xid,
@@ -277,7 +277,9 @@ impl Node {
             Origin::Request(id) => self.conns.get(&id).map_or(&[][..], |conn| &conn.identities),
             _ => forwarded,
         };
+        let may_own = !self.config.serving.local_sessions || self.is_global(session);
         let mut prep = Prep {
+            may_own,
             tree: &self.tree,
             outstanding: &mut self.outstanding,
             rules: self.config.rules,
@@ -287,6 +289,9 @@ impl Node {
             time_ms: header.time_ms,
         };
         let txn = judge(&mut prep).unwrap_or_else(Txn::Error);
+        if let Txn::CreateSession { .. } = txn {
+            self.proposed_sessions.insert(session);
+        }
         let digest = match txn {
             Txn::Error(_) => None,
             _ => self.config.digest.then(|| self.outstanding.digest()),
@@ -358,7 +363,7 @@ impl Node {
 
     /// The connection whose write this transaction answers: the one that speaks for the session, if it waits for it next.
     fn who_waits(&self, header: &TxnHeader) -> Option<ConnId> {
-        let id = self.sessions.get(header.session)?.conn?;
+        let id = self.conn_of(header.session)?;
         let first = self.conns.get(&id)?.lane.first_write()?;
         (first.owed.xid.0 == header.cxid).then_some(id)
     }
@@ -424,7 +429,11 @@ impl Node {
     }
 
     fn open_session(&mut self, header: &TxnHeader, timeout_ms: i32, origin: Origin, fx: &mut Effects) {
-        self.sessions.open(header.session, timeout_ms, self.now.mono_ms);
+        self.proposed_sessions.remove(&header.session);
+        if self.sessions.get(header.session).is_none() {
+            self.sessions.open(header.session, timeout_ms, self.now.mono_ms);
+        }
+        self.settle_upgrade(header.session);
         if let (Origin::Learner(peer), Some(session)) = (origin, self.sessions.get_mut(header.session)) {
             session.owner = Some(Home(peer.0));
         }

@@ -6,8 +6,10 @@
 
 mod expiry;
 mod lane;
+mod local;
 mod table;
 
 pub use expiry::ExpiryQueue;
 pub use lane::{Lane, Turn};
+pub use local::{LocalSession, LocalSessions};
 pub use table::{Home, Session, SessionTable, first_session_id, is_password};

@@ -1,6 +1,6 @@
 //! Who has a session, and on which connection.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use docent::SessionId;
 use docent::proto::session_password;
@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use subtle::ConstantTimeEq;
 
 use super::ExpiryQueue;
+use crate::limits::ENDED_SESSIONS_MAX;
 use crate::node::ConnId;
 
 /// The number of the server that a session's client is connected to.
@@ -34,6 +35,9 @@ pub struct SessionTable {
     ids: BTreeSet<SessionId>,
     expiry: ExpiryQueue<SessionId>,
     next: SessionId,
+    /// The sessions that ended last, oldest first, and the same to look them up.
+    ended: VecDeque<SessionId>,
+    ended_ids: BTreeSet<SessionId>,
 }
 
 /// The first id that a server gives out: its own id on top, then the time, so that ids of different runs and of
@@ -59,6 +63,8 @@ impl SessionTable {
             ids: BTreeSet::new(),
             expiry: ExpiryQueue::new(tick_ms),
             next: first,
+            ended: VecDeque::new(),
+            ended_ids: BTreeSet::new(),
         }
     }
 
@@ -110,7 +116,22 @@ impl SessionTable {
     pub fn close(&mut self, id: SessionId) -> Option<Session> {
         self.expiry.remove(id);
         self.ids.remove(&id);
-        self.sessions.remove(&id)
+        let closed = self.sessions.remove(&id)?;
+        if self.ended_ids.insert(id) {
+            self.ended.push_back(id);
+        }
+        if self.ended.len() > ENDED_SESSIONS_MAX
+            && let Some(oldest) = self.ended.pop_front()
+        {
+            self.ended_ids.remove(&oldest);
+        }
+        Some(closed)
+    }
+
+    /// Whether this session was there and has ended, as far back as [`ENDED_SESSIONS_MAX`] others.
+    #[must_use]
+    pub fn has_ended(&self, id: SessionId) -> bool {
+        self.ended_ids.contains(&id)
     }
 
     /// The session's end is proposed.
@@ -202,6 +223,17 @@ mod tests {
         assert_eq!(id.0 & 0xffff, 0);
         assert!(first_session_id(1, 2_000) > first_session_id(1, 1_000));
         assert!(first_session_id(200, 1_000).0 < 0);
+    }
+
+    #[test]
+    fn the_last_ends_are_remembered() {
+        let mut table = SessionTable::new(SessionId(1), 10);
+        for id in 1..=ENDED_SESSIONS_MAX as i64 + 1 {
+            table.open(SessionId(id), 100, 0);
+            table.close(SessionId(id));
+        }
+        assert!(!table.has_ended(SessionId(1)) && table.has_ended(SessionId(2)));
+        assert!(table.close(SessionId(1)).is_none() && !table.has_ended(SessionId(1)));
     }
 
     #[test]

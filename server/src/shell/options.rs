@@ -11,7 +11,7 @@ use crate::config::{Compression as Named, Config};
 use crate::limits::Sizes;
 use crate::net::PortLimits;
 use crate::node::access::Schemes;
-use crate::node::{Logins, NodeConfig, Rules};
+use crate::node::{Logins, NodeConfig, Rules, Serving};
 use crate::storage::{Compression, LogOptions, RecoverOptions, WriterOptions};
 use crate::zab::PeerId;
 
@@ -38,6 +38,7 @@ impl Options {
                 total: config.client.connections_max.unwrap_or(0) as usize,
                 max_frame: config.limits.request_bytes_max as usize,
                 keep_alive: config.client.tcp_keep_alive,
+                in_work: in_work_max(config),
             },
             node: node_config(config, membership.as_ref(), logins),
             writer: WriterOptions {
@@ -82,6 +83,13 @@ pub(crate) fn read_logins(config: &Config) -> Result<Logins, StartError> {
     })
 }
 
+/// As Apache divides it: what a server's clients have in work, the leader has too.
+fn in_work_max(config: &Config) -> usize {
+    let voters = config.ensemble.voters();
+    let share = if voters > 2 { voters - 1 } else { 1 };
+    (config.limits.outstanding_max as usize / share).max(1)
+}
+
 fn node_config(config: &Config, membership: Option<&Membership>, logins: Logins) -> NodeConfig {
     NodeConfig {
         me: membership.map_or(PeerId(0), |membership| membership.roster.me),
@@ -95,6 +103,14 @@ fn node_config(config: &Config, membership: Option<&Membership>, logins: Logins)
             enforce_quota: config.nodes.enforce_quota,
             reconfig: config.ensemble.reconfig_enabled,
             schemes: Schemes { sasl: config.security.sasl, x509: config.security.x509 },
+            recursive_delete_max: config.limits.delete_recursive_max as usize,
+        },
+        serving: Serving {
+            reply_bytes_max: config.limits.reply_bytes_max.map_or(usize::MAX, |bytes| bytes as usize),
+            local_sessions: config.sessions.local,
+            local_upgrading: config.sessions.local_upgrading,
+            throttle: config.limits.handshakes,
+            digest_algorithm: config.access.digest_algorithm,
         },
         super_digest: config.access.super_digest.clone(),
         enforced_schemes: config.access.enforced_schemes.clone(),

@@ -14,7 +14,7 @@ use tokio::time::sleep_until;
 use super::clock::Clock;
 use super::perform::{DiskGone, Outside};
 use super::reload::Reload;
-use crate::limits::{DISK_QUEUE_MAX, EVENTS_PER_TURN_MAX, PEER_INPUTS_MAX};
+use crate::limits::{DISK_QUEUE_MAX, EVENTS_PER_TURN_MAX, PEER_INPUTS_MAX, TURN_REPLY_BYTES_MAX};
 use crate::net::{Input, PeerInput, Received};
 use crate::node::{Effect, Effects, Event, Node, Now};
 use crate::storage::Report;
@@ -141,15 +141,13 @@ impl Loop {
                     while inputs.len() < EVENTS_PER_TURN_MAX && let Ok(input) = sources.inputs.try_recv() {
                         inputs.push(input);
                     }
-                    self.on_inputs(&mut inputs, &mut fx);
-                    Ok(())
+                    self.on_inputs(&mut inputs, &mut fx)
                 }
                 count = sources.inputs.recv_many(&mut inputs, EVENTS_PER_TURN_MAX), if open => {
                     if count == 0 {
                         return Stopped::Told;
                     }
-                    self.on_inputs(&mut inputs, &mut fx);
-                    Ok(())
+                    self.on_inputs(&mut inputs, &mut fx)
                 }
                 () = sleep_until(deadline) => Ok(()),
                 () = at(purge_at), if purge_at.is_some() => {
@@ -313,13 +311,17 @@ impl Loop {
         stopped
     }
 
-    fn on_inputs(&mut self, inputs: &mut Vec<Input>, fx: &mut Effects) {
+    fn on_inputs(&mut self, inputs: &mut Vec<Input>, fx: &mut Effects) -> Result<(), Stopped> {
         let now = self.clock.now();
         for input in inputs.drain(..) {
             match input {
                 Input::Requests(conn, requests) => {
                     for (header, body) in requests {
                         self.step(now, Event::Client { conn, header, body }, fx);
+                        // Requests that ask for much at once must not be answered into memory without bound.
+                        if fx.bytes.len() > TURN_REPLY_BYTES_MAX {
+                            self.outside.perform(fx).map_err(disk_gone)?;
+                        }
                     }
                 }
                 Input::Opened(conn, link) => self.outside.links.insert(conn, link),
@@ -335,6 +337,7 @@ impl Loop {
                 }
             }
         }
+        Ok(())
     }
 
     fn on_reports(

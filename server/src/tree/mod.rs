@@ -270,6 +270,12 @@ impl Tree {
         self.ephemerals.sessions().collect()
     }
 
+    /// The paths of a node and all below it, parents before their children; none if there is no such node.
+    pub fn subtree(&self, top: &str) -> impl Iterator<Item = String> + '_ {
+        let top = self.store.find(top);
+        top.into_iter().flat_map(|top| self.store.subtree(top)).map(|id| self.store.path(id))
+    }
+
     /// How many nodes lie below a node; `None` when it does not exist. Walks them.
     #[must_use]
     pub fn descendants(&self, path: &str) -> Option<usize> {

@@ -17,6 +17,7 @@ pub enum MultiOp {
     Delete { path: String, version: Version },
     SetData { path: String, data: Option<Bytes>, version: Version },
     Check { path: String, version: Version },
+    DeleteRecursive { path: String },
 }
 
 /// One read of a multi-read. Watches cannot be set here.
@@ -24,8 +25,19 @@ pub enum MultiOp {
 #[non_exhaustive]
 #[expect(missing_docs, reason = "each variant is the operation of the same name in OpCode")]
 pub enum ReadOp {
-    GetData { path: String },
-    GetChildren { path: String },
+    GetData {
+        path: String,
+    },
+    GetChildren {
+        path: String,
+    },
+    /// Those of the children whose names come behind `after` in the order of their bytes, the first `max` of them, or
+    /// fewer; 0 leaves it to the server.
+    ChildrenPage {
+        path: String,
+        after: String,
+        max: u32,
+    },
 }
 
 /// One result of a multi or multi-read.
@@ -66,6 +78,15 @@ pub enum MultiResult {
     GetChildren {
         /// Their names.
         names: Vec<String>,
+    },
+    /// Some children.
+    ChildrenPage {
+        /// Their names in the order of their bytes.
+        names: Vec<String>,
+        /// Whether there are others behind them.
+        more: bool,
+        /// The parent.
+        stat: Stat,
     },
 }
 
@@ -113,6 +134,9 @@ pub fn decode_multi(input: &mut Reader) -> Result<Vec<MultiOp>, DecodeError> {
     decode_list(input, |op, input| {
         let refused = DecodeError::BadValue { what: "operation of a multi", value: op.into() };
         let code = OpCode::from_code(op).ok_or_else(|| refused.clone())?;
+        if code == OpCode::DeleteRecursive {
+            return Ok(MultiOp::DeleteRecursive { path: input.string()? });
+        }
         match Request::decode_within_multi(code, input)? {
             // As in Apache from 3.9 on, which reads the number into a closed list here.
             Some(Request::Create(create)) if !create.flags.is_known() => {
@@ -158,6 +182,7 @@ pub fn encode_multi(ops: &[MultiOp], out: &mut BytesMut) {
                 encode_path_version(path, *version, out);
             }
             MultiOp::SetData { path, data, version } => encode_set_data(path, data.as_deref(), *version, out),
+            MultiOp::DeleteRecursive { path } => put_string(out, path),
         }
     }
     MultiHeader::END.encode(out);
@@ -172,6 +197,7 @@ impl MultiOp {
             MultiOp::Delete { .. } => OpCode::Delete,
             MultiOp::SetData { .. } => OpCode::SetData,
             MultiOp::Check { .. } => OpCode::Check,
+            MultiOp::DeleteRecursive { .. } => OpCode::DeleteRecursive,
         }
     }
 }
@@ -185,6 +211,10 @@ pub fn decode_multi_read(input: &mut Reader) -> Result<Vec<ReadOp>, DecodeError>
         let op = match OpCode::from_code(op) {
             Some(OpCode::GetData) => ReadOp::GetData { path: input.string()? },
             Some(OpCode::GetChildren) => ReadOp::GetChildren { path: input.string()? },
+            Some(OpCode::ChildrenPage) => {
+                let (path, after) = (input.string()?, input.string()?);
+                return Ok(ReadOp::ChildrenPage { path, after, max: input.int()?.max(0).cast_unsigned() });
+            }
             _ => return Err(DecodeError::BadValue { what: "operation of a multi-read", value: op.into() }),
         };
         input.bool()?;
@@ -198,9 +228,17 @@ pub fn encode_multi_read(ops: &[ReadOp], out: &mut BytesMut) {
         let (code, path) = match op {
             ReadOp::GetData { path } => (OpCode::GetData, path),
             ReadOp::GetChildren { path } => (OpCode::GetChildren, path),
+            ReadOp::ChildrenPage { path, .. } => (OpCode::ChildrenPage, path),
         };
         MultiHeader { op: code.code(), done: false, error: -1 }.encode(out);
-        encode_path_watch(path, false, out);
+        match op {
+            ReadOp::ChildrenPage { after, max, .. } => {
+                put_string(out, path);
+                put_string(out, after);
+                out.put_i32(i32::try_from(*max).unwrap_or(i32::MAX));
+            }
+            _ => encode_path_watch(path, false, out),
+        }
     }
     MultiHeader::END.encode(out);
 }
@@ -224,6 +262,11 @@ pub fn decode_multi_results(input: &mut Reader) -> Result<Vec<MultiResult>, Deco
                 MultiResult::GetData { data: input.buffer()?, stat: Stat::decode(input)? }
             }
             Some(OpCode::GetChildren) => MultiResult::GetChildren { names: decode_names(input)? },
+            Some(OpCode::ChildrenPage) => MultiResult::ChildrenPage {
+                names: decode_names(input)?,
+                more: input.bool()?,
+                stat: Stat::decode(input)?,
+            },
             _ => return Err(DecodeError::BadValue { what: "result of a multi", value: op.into() }),
         })
     })
@@ -241,6 +284,7 @@ pub fn encode_multi_results(results: &[MultiResult], out: &mut BytesMut) {
             MultiResult::Check => (OpCode::Check, 0),
             MultiResult::GetData { .. } => (OpCode::GetData, 0),
             MultiResult::GetChildren { .. } => (OpCode::GetChildren, 0),
+            MultiResult::ChildrenPage { .. } => (OpCode::ChildrenPage, 0),
         };
         MultiHeader { op: op.code(), done: false, error }.encode(out);
         match result {
@@ -257,6 +301,11 @@ pub fn encode_multi_results(results: &[MultiResult], out: &mut BytesMut) {
                 stat.encode(out);
             }
             MultiResult::GetChildren { names } => encode_names(names, out),
+            MultiResult::ChildrenPage { names, more, stat } => {
+                encode_names(names, out);
+                put_bool(out, *more);
+                stat.encode(out);
+            }
         }
     }
     MultiHeader::END.encode(out);

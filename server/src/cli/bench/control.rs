@@ -11,9 +11,9 @@ use bytes::{Bytes, BytesMut};
 use docent::proto::frame::put_frame;
 use docent::proto::{
     ConnectRequest, ConnectResponse, CreateFlags, CreateKind, CreateRequest, Decode as _, Encode as _,
-    MultiOp, OpCode, PASSWORD_LENGTH, Reader, ReplyHeader, Request, RequestHeader, Response,
+    MultiOp, MultiResult, OpCode, PASSWORD_LENGTH, Reader, ReplyHeader, Request, RequestHeader, Response,
 };
-use docent::{Acl, ErrorCode, SessionId, Version, Xid, Zxid};
+use docent::{Acl, ErrorCode, ReadOp, SessionId, Version, Xid, Zxid};
 
 /// The session timeout that is asked for. Sessions of a run are never idle for long, except while others prepare.
 const SESSION_TIMEOUT_MS: i32 = 30_000;
@@ -121,7 +121,7 @@ pub(crate) fn connect(host: &str, patience: Duration) -> Result<TcpStream> {
     Err(error.context(format!("connecting to {host}")))
 }
 
-fn read_frame(stream: &mut TcpStream) -> Result<Bytes> {
+pub(crate) fn read_frame(stream: &mut TcpStream) -> Result<Bytes> {
     let mut head = [0; 4];
     stream.read_exact(&mut head)?;
     let length = i32::from_be_bytes(head);
@@ -250,6 +250,8 @@ impl Control {
             Ok(Response::Names(names)) => names,
             Ok(other) => bail!("listing {path}: unexpected answer {other:?}"),
             Err(ErrorCode::NO_NODE) => return Ok(()),
+            // A server of ours gives no list that is larger than clients take.
+            Err(ErrorCode::MARSHALLING_ERROR) => self.names_in_pages(path)?,
             Err(code) => bail!("listing {path}: {code}"),
         };
         for chunk in names.chunks(DELETES_PER_MULTI) {
@@ -267,6 +269,27 @@ impl Control {
         match self.call(Request::Delete { path: path.to_owned(), version: Version::ANY })? {
             Ok(_) | Err(ErrorCode::NO_NODE) => Ok(()),
             Err(code) => bail!("deleting {path}: {code}"),
+        }
+    }
+
+    fn names_in_pages(&mut self, path: &str) -> Result<Vec<String>> {
+        let mut all: Vec<String> = Vec::new();
+        loop {
+            let after = all.last().cloned().unwrap_or_default();
+            let page = ReadOp::ChildrenPage { path: path.to_owned(), after, max: 0 };
+            let results = match self.call(Request::MultiRead(vec![page]))? {
+                Ok(Response::Multi(results)) => results,
+                other => bail!("listing {path} in pages: {other:?}"),
+            };
+            match results.into_iter().next() {
+                Some(MultiResult::ChildrenPage { names, more, .. }) => {
+                    all.extend(names);
+                    if !more {
+                        return Ok(all);
+                    }
+                }
+                other => bail!("listing {path} in pages: {other:?}"),
+            }
         }
     }
 

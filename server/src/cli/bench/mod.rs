@@ -6,6 +6,7 @@
 //! interrupt.
 
 mod control;
+mod crowd;
 mod fanout;
 mod frames;
 mod handover;
@@ -89,6 +90,13 @@ pub(crate) struct BenchArgs {
     /// Create N nodes and report the server's memory per node, instead of the workloads (needs --pid)
     #[arg(long, value_name = "N", requires = "pid")]
     memory_nodes: Option<u64>,
+    /// Open N sessions that only send heartbeats and report the server's memory per session, instead of the workloads (needs
+    /// --pid)
+    #[arg(long, value_name = "N", requires = "pid", conflicts_with = "memory_nodes")]
+    memory_sessions: Option<u64>,
+    /// Let one change fire N watches and report the longest write of others meanwhile, instead of the workloads
+    #[arg(long, value_name = "N", conflicts_with_all = ["memory_nodes", "memory_sessions"])]
+    watch_burst: Option<u64>,
     /// Print one JSON document instead of lines
     #[arg(long)]
     json: bool,
@@ -130,9 +138,11 @@ pub(crate) fn run(args: &BenchArgs, connect: &str) -> Result<ExitCode> {
         }
     });
     let session = Session { args, runtime: &runtime, base: base_name()? };
-    match args.memory_nodes {
-        Some(nodes) => session.memory(&subjects, nodes)?,
-        None => session.matrix(&subjects)?,
+    match (args.memory_nodes, args.memory_sessions, args.watch_burst) {
+        (Some(nodes), ..) => session.memory(&subjects, nodes)?,
+        (_, Some(sessions), _) => session.crowd(&subjects, sessions)?,
+        (_, _, Some(watches)) => session.burst(&subjects, watches)?,
+        _ => session.matrix(&subjects)?,
     }
     Ok(if STOP.load(Ordering::Relaxed) { ExitCode::from(130) } else { ExitCode::SUCCESS })
 }
@@ -178,6 +188,67 @@ impl Session<'_> {
         }
         if self.args.json {
             print(format!("{:#}\n", json!({ "memory": documents })))?;
+        }
+        Ok(())
+    }
+
+    fn crowd(&self, subjects: &[Subject], sessions: u64) -> Result<()> {
+        for subject in subjects {
+            let Some(process) = subject.process else {
+                bail!("--memory-sessions needs --pid-b for {}", subject.name)
+            };
+            let machine = usage::machine();
+            let found = crowd::sessions(&subject.target, sessions, process, &STOP)?;
+            let text = if self.args.json {
+                let document = json!({
+                    "server": subject.name, "machine": machine, "sessions": found.sessions,
+                    "resident_before": found.server.0, "resident_after": found.server.1,
+                    "bytes_per_session": found.per_session(), "own_bytes_per_session": found.own_per_session(),
+                });
+                format!("{document:#}\n")
+            } else {
+                format!(
+                    "{}: {} sessions: {} → {} MiB resident, {:.0} bytes per session, and {:.0} here ({machine})\n",
+                    subject.name,
+                    found.sessions,
+                    found.server.0 >> 20,
+                    found.server.1 >> 20,
+                    found.per_session(),
+                    found.own_per_session()
+                )
+            };
+            print(text)?;
+        }
+        Ok(())
+    }
+
+    fn burst(&self, subjects: &[Subject], watches: u64) -> Result<()> {
+        for subject in subjects {
+            let base = format!("{}{}", subject.target.chroot(), self.base);
+            let machine = usage::machine();
+            let found = crowd::burst(&subject.target, &base, watches)?;
+            let ms = |took: Duration| took.as_secs_f64() * 1e3;
+            let text = if self.args.json {
+                let document = json!({
+                    "server": subject.name, "machine": machine, "watches": found.watches, "ms": ms(found.took),
+                    "longest_write_before_ms": ms(found.before.0), "writes_before": found.before.1,
+                    "longest_write_during_ms": ms(found.during.0), "writes_during": found.during.1,
+                });
+                format!("{document:#}\n")
+            } else {
+                format!(
+                    "{}: {} watches fired in {:.0} ms; longest write {:.1} ms of {} before, {:.1} ms of {} meanwhile \
+                     ({machine})\n",
+                    subject.name,
+                    found.watches,
+                    ms(found.took),
+                    ms(found.before.0),
+                    found.before.1,
+                    ms(found.during.0),
+                    found.during.1
+                )
+            };
+            print(text)?;
         }
         Ok(())
     }

@@ -79,12 +79,17 @@ async fn children_of(context: &Context, path: &str, watch: bool) -> Result<Child
     Ok(children)
 }
 
-/// `deleteall`: lists the subtree and deletes from the leaves up, `batch` nodes per transaction, or one by one when
+/// `deleteall`: in one transaction where the server can; otherwise lists the subtree and deletes from the leaves up, `batch` nodes per transaction, or one by one when
 /// that is not above zero.
 ///
 /// # Errors
 /// A list is refused, or in one-by-one mode a delete.
 pub(crate) async fn delete_all(context: &Context, path: &str, batch: i32) -> Result<(), Failure> {
+    // Where the server can do it at once, nobody sees a part of it. If it cannot or will not, the way of Apache's shell says
+    // what is in the way.
+    if batch > 0 && context.client.delete_at_once(path).await.is_ok() {
+        return Ok(());
+    }
     let mut subtree = list_subtree(context, path).await?;
     subtree.reverse();
     let Some(batch) = usize::try_from(batch).ok().filter(|batch| *batch > 0) else {
@@ -131,7 +136,20 @@ async fn list_subtree(context: &Context, path: &str) -> Result<Vec<String>, Fail
         let replies: Vec<Reply<Children>> =
             subtree[listed..until].iter().map(|path| context.client.get_children(path)).collect();
         for (at, reply) in (listed..until).zip(replies) {
-            for name in reply.await?.names {
+            let names = match reply.await {
+                Ok(children) => children.names,
+                // Its list is larger than the server gives at once.
+                Err(error) if error.code() == Some(ErrorCode::MARSHALLING_ERROR) => {
+                    let mut pages = context.client.children_pages(&subtree[at], 0);
+                    let mut names = Vec::new();
+                    while let Some(page) = pages.next().await? {
+                        names.extend(page);
+                    }
+                    names
+                }
+                Err(error) => return Err(error.into()),
+            };
+            for name in names {
                 let child = docent::path::join(&subtree[at], &name);
                 subtree.push(child);
             }

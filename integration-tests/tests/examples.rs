@@ -17,6 +17,8 @@ mod cache;
 mod config;
 #[path = "../../examples/counter.rs"]
 mod counter;
+#[path = "../../examples/discovery.rs"]
+mod discovery;
 #[path = "../../examples/election.rs"]
 mod election;
 #[path = "../../examples/ids.rs"]
@@ -58,6 +60,7 @@ async fn all_run(backend: Backend) -> Result<()> {
         ids::run(&hosts).await.context("ids")?;
         keep::run(&hosts).await.context("keep")?;
         membership::run(&hosts).await.context("membership")?;
+        discovery::run(&hosts).await.context("discovery")?;
         semaphore::run(&hosts).await.context("semaphore")?;
         multi_lock::run(&hosts).await.context("multi_lock")?;
         yielding::run(&hosts).await.context("yielding")?;

@@ -7,6 +7,7 @@ use crate::cache::CacheBuilder;
 use crate::config::ConfigPath;
 use crate::countdown::CountdownLatch;
 use crate::counter::{Counter, CounterLayout};
+use crate::discovery::ServiceDiscovery;
 use crate::double_barrier::DoubleBarrier;
 use crate::election::Election;
 use crate::exclusive::Exclusive;
@@ -79,6 +80,9 @@ pub trait Recipes {
 
     /// A group whose members are the children of `path`; Curator's usual one is `/GroupMembers`.
     fn group(&self, path: impl Into<String>) -> Group;
+
+    /// Services whose instances are found below `base`, and carry a `T` each.
+    fn discovery<T>(&self, base: impl Into<String>) -> ServiceDiscovery<T>;
 }
 
 impl Recipes for Client {
@@ -156,5 +160,9 @@ impl Recipes for Client {
 
     fn group(&self, path: impl Into<String>) -> Group {
         Group::new(self.clone(), path.into())
+    }
+
+    fn discovery<T>(&self, base: impl Into<String>) -> ServiceDiscovery<T> {
+        ServiceDiscovery::new(self.clone(), base.into())
     }
 }

@@ -23,6 +23,7 @@
 //! | nobody before so many are done | [`Recipes::countdown`] | its number with Curator `SharedCount` |
 //! | a node that is there as long as its owner wants | [`Recipes::keep`] | Curator `PersistentNode`, `PersistentTtlNode` |
 //! | who is there | [`Recipes::group`] | Curator `GroupMember`; reads kazoo `Party` |
+//! | where a service is | [`Recipes::discovery`] | Curator `ServiceDiscovery`, `ServiceProvider` |
 //!
 //! ```no_run
 //! use docent::Client;
@@ -73,6 +74,7 @@ mod contender_watch;
 mod contenders;
 mod countdown;
 mod counter;
+mod discovery;
 mod double_barrier;
 mod election;
 mod error;
@@ -85,6 +87,7 @@ mod guard_set;
 mod guarded;
 mod hold;
 mod id_blocks;
+mod instance;
 mod keep;
 mod keeper;
 mod latch;
@@ -97,7 +100,9 @@ mod multi_lock;
 mod names;
 mod observe;
 mod permit_count;
+mod picker;
 mod presence;
+mod provider;
 mod rw_lock;
 mod semaphore;
 mod standing;
@@ -121,6 +126,7 @@ pub use contender_watch::Contenders;
 pub use contenders::Contender;
 pub use countdown::CountdownLatch;
 pub use counter::{Counter, CounterLayout};
+pub use discovery::{DEFAULT_INSTANCES_MAX, Registration, ServiceDiscovery, ServiceView, ServiceViews};
 pub use double_barrier::{DoubleBarrier, Inside};
 pub use election::{Election, Leader, Requeue};
 pub use error::{Error, HoldError, LossCause};
@@ -130,6 +136,7 @@ pub use guard::{LockGuard, ReleasePending, Released};
 pub use guard_set::{FenceSet, GuardSet};
 pub use hold::{Fence, HoldState, HoldWatch, OnSuspend};
 pub use id_blocks::IdBlocks;
+pub use instance::{ServiceInstance, ServiceType, UriSpec};
 pub use keep::{Keep, KeptNode, KeptState};
 pub use latch::{CloseMode, Latch, LeaderLatch, Leadership, Participant};
 pub use line::{Layout, Mode};
@@ -139,6 +146,8 @@ pub use membership::{Conflict, Group, Join};
 pub use multi_lock::MultiLock;
 pub use names::{UniqueName, UniqueNames};
 pub use observe::{LeaderInfo, ObservedLeader};
+pub use picker::{DownPolicy, Strategy};
+pub use provider::{Picked, Provider, ProviderBuilder};
 pub use rw_lock::{ReadGuard, RwLock, WriteGuard};
 pub use semaphore::Semaphore;
 pub use token::{FenceGate, FencingToken, StaleToken};

@@ -32,6 +32,8 @@ mod lock;
 mod membership;
 #[path = "../multi_lock.rs"]
 mod multi_lock;
+#[path = "../queue.rs"]
+mod queue;
 #[path = "../reentrant.rs"]
 mod reentrant;
 #[path = "../semaphore.rs"]
@@ -58,7 +60,7 @@ macro_rules! ends_well {
 
 ends_well!(
     barrier, cache, config, counter, discovery, election, ids, keep, leader, lock, membership, multi_lock,
-    reentrant, semaphore, yielding
+    queue, reentrant, semaphore, yielding
 );
 
 #[tokio::test(flavor = "multi_thread")]

@@ -33,6 +33,8 @@ mod lock;
 mod membership;
 #[path = "../../examples/multi_lock.rs"]
 mod multi_lock;
+#[path = "../../examples/queue.rs"]
+mod queue;
 #[path = "../../examples/reentrant.rs"]
 mod reentrant;
 #[path = "../../examples/semaphore.rs"]
@@ -61,6 +63,7 @@ async fn all_run(backend: Backend) -> Result<()> {
         keep::run(&hosts).await.context("keep")?;
         membership::run(&hosts).await.context("membership")?;
         discovery::run(&hosts).await.context("discovery")?;
+        queue::run(&hosts).await.context("queue")?;
         semaphore::run(&hosts).await.context("semaphore")?;
         multi_lock::run(&hosts).await.context("multi_lock")?;
         yielding::run(&hosts).await.context("yielding")?;

@@ -164,6 +164,12 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// The layout has no such thing. Nothing was sent.
+    #[error("no {what}: take another layout or another order")]
+    NotInLayout {
+        /// What was asked for.
+        what: &'static str,
+    },
     /// A value cannot be written as bytes. Nothing was sent.
     #[error("the value cannot be encoded: {0}")]
     Encode(Arc<str>),

@@ -18,9 +18,11 @@ use crate::membership::Group;
 use crate::multi_lock::MultiLock;
 use crate::names::UniqueNames;
 use crate::observe::ObservedLeader;
+use crate::queue::Queue;
 use crate::rw_lock::RwLock;
 use crate::semaphore::Semaphore;
 use crate::value::SharedValue;
+use crate::work_queue::WorkQueue;
 
 /// The recipes, as verbs of a [`Client`]. Nothing is sent before a verb of what they return.
 pub trait Recipes {
@@ -80,6 +82,12 @@ pub trait Recipes {
 
     /// A group whose members are the children of `path`; Curator's usual one is `/GroupMembers`.
     fn group(&self, path: impl Into<String>) -> Group;
+
+    /// A small queue whose items are the children of `path`: each is taken at most once.
+    fn queue(&self, path: impl Into<String>) -> Queue;
+
+    /// A small queue of work at `path`: each item is claimed, and gone when its work is done; at least once.
+    fn work_queue(&self, path: impl Into<String>) -> WorkQueue;
 
     /// Services whose instances are found below `base`, and carry a `T` each.
     fn discovery<T>(&self, base: impl Into<String>) -> ServiceDiscovery<T>;
@@ -160,6 +168,14 @@ impl Recipes for Client {
 
     fn group(&self, path: impl Into<String>) -> Group {
         Group::new(self.clone(), path.into())
+    }
+
+    fn queue(&self, path: impl Into<String>) -> Queue {
+        Queue::new(self.clone(), path.into())
+    }
+
+    fn work_queue(&self, path: impl Into<String>) -> WorkQueue {
+        WorkQueue::new(self.clone(), path.into())
     }
 
     fn discovery<T>(&self, base: impl Into<String>) -> ServiceDiscovery<T> {

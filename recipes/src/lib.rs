@@ -23,6 +23,8 @@
 //! | nobody before so many are done | [`Recipes::countdown`] | its number with Curator `SharedCount` |
 //! | a node that is there as long as its owner wants | [`Recipes::keep`] | Curator `PersistentNode`, `PersistentTtlNode` |
 //! | who is there | [`Recipes::group`] | Curator `GroupMember`; reads kazoo `Party` |
+//! | what others shall take, each once | [`Recipes::queue`] | Curator `DistributedQueue`, `DistributedPriorityQueue`, `DistributedDelayQueue`, `SimpleDistributedQueue`; kazoo `Queue` on request |
+//! | work that others shall do, at least once | [`Recipes::work_queue`] | Curator's queues with a lock path; kazoo `LockingQueue` on request |
 //! | where a service is | [`Recipes::discovery`] | Curator `ServiceDiscovery`, `ServiceProvider` |
 //!
 //! ```no_run
@@ -103,6 +105,9 @@ mod permit_count;
 mod picker;
 mod presence;
 mod provider;
+mod queue;
+mod queue_drivers;
+mod queue_layout;
 mod rw_lock;
 mod semaphore;
 mod standing;
@@ -111,6 +116,7 @@ mod token;
 mod txn;
 mod value;
 mod views;
+mod work_queue;
 mod written_once;
 
 pub use barrier::Barrier;
@@ -148,9 +154,12 @@ pub use names::{UniqueName, UniqueNames};
 pub use observe::{LeaderInfo, ObservedLeader};
 pub use picker::{DownPolicy, Strategy};
 pub use provider::{Picked, Provider, ProviderBuilder};
+pub use queue::{DEFAULT_LENGTH_MAX, Put, Queue, Taken};
+pub use queue_layout::{QueueLayout, QueueOrder};
 pub use rw_lock::{ReadGuard, RwLock, WriteGuard};
 pub use semaphore::Semaphore;
 pub use token::{FenceGate, FencingToken, StaleToken};
 pub use txn::GuardedTxn;
 pub use value::{Outcome, SharedValue, Versioned};
 pub use views::{GroupMember, MemberLayout, Payload, View, Views};
+pub use work_queue::{Job, WorkQueue};

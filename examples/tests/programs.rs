@@ -32,6 +32,8 @@ mod lock;
 mod membership;
 #[path = "../multi_lock.rs"]
 mod multi_lock;
+#[path = "../partitions.rs"]
+mod partitions;
 #[path = "../queue.rs"]
 mod queue;
 #[path = "../reentrant.rs"]
@@ -60,7 +62,7 @@ macro_rules! ends_well {
 
 ends_well!(
     barrier, cache, config, counter, discovery, election, ids, keep, leader, lock, membership, multi_lock,
-    queue, reentrant, semaphore, yielding
+    partitions, queue, reentrant, semaphore, yielding
 );
 
 #[tokio::test(flavor = "multi_thread")]

@@ -33,6 +33,8 @@ mod lock;
 mod membership;
 #[path = "../../examples/multi_lock.rs"]
 mod multi_lock;
+#[path = "../../examples/partitions.rs"]
+mod partitions;
 #[path = "../../examples/queue.rs"]
 mod queue;
 #[path = "../../examples/reentrant.rs"]
@@ -64,6 +66,7 @@ async fn all_run(backend: Backend) -> Result<()> {
         membership::run(&hosts).await.context("membership")?;
         discovery::run(&hosts).await.context("discovery")?;
         queue::run(&hosts).await.context("queue")?;
+        partitions::run(&hosts).await.context("partitions")?;
         semaphore::run(&hosts).await.context("semaphore")?;
         multi_lock::run(&hosts).await.context("multi_lock")?;
         yielding::run(&hosts).await.context("yielding")?;

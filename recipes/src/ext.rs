@@ -18,6 +18,7 @@ use crate::membership::Group;
 use crate::multi_lock::MultiLock;
 use crate::names::UniqueNames;
 use crate::observe::ObservedLeader;
+use crate::partitioner::Partitioner;
 use crate::queue::Queue;
 use crate::rw_lock::RwLock;
 use crate::semaphore::Semaphore;
@@ -88,6 +89,13 @@ pub trait Recipes {
 
     /// A small queue of work at `path`: each item is claimed, and gone when its work is done; at least once.
     fn work_queue(&self, path: impl Into<String>) -> WorkQueue;
+
+    /// Partitions that are divided among all who take part at `path`. All must name the same partitions.
+    fn partitioner<P: Into<String>>(
+        &self,
+        path: impl Into<String>,
+        partitions: impl IntoIterator<Item = P>,
+    ) -> Partitioner;
 
     /// Services whose instances are found below `base`, and carry a `T` each.
     fn discovery<T>(&self, base: impl Into<String>) -> ServiceDiscovery<T>;
@@ -176,6 +184,14 @@ impl Recipes for Client {
 
     fn work_queue(&self, path: impl Into<String>) -> WorkQueue {
         WorkQueue::new(self.clone(), path.into())
+    }
+
+    fn partitioner<P: Into<String>>(
+        &self,
+        path: impl Into<String>,
+        partitions: impl IntoIterator<Item = P>,
+    ) -> Partitioner {
+        Partitioner::new(self.clone(), path.into(), partitions.into_iter().map(Into::into).collect())
     }
 
     fn discovery<T>(&self, base: impl Into<String>) -> ServiceDiscovery<T> {

@@ -25,6 +25,7 @@
 //! | who is there | [`Recipes::group`] | Curator `GroupMember`; reads kazoo `Party` |
 //! | what others shall take, each once | [`Recipes::queue`] | Curator `DistributedQueue`, `DistributedPriorityQueue`, `DistributedDelayQueue`, `SimpleDistributedQueue`; kazoo `Queue` on request |
 //! | work that others shall do, at least once | [`Recipes::work_queue`] | Curator's queues with a lock path; kazoo `LockingQueue` on request |
+//! | a share of what is to be divided, each part held by one | [`Recipes::partitioner`] | kazoo `SetPartitioner` |
 //! | where a service is | [`Recipes::discovery`] | Curator `ServiceDiscovery`, `ServiceProvider` |
 //!
 //! ```no_run
@@ -61,6 +62,7 @@
 //! Futures and guards can be dropped at any point, in any thread, with or without a runtime. The nodes belong to
 //! driver tasks, which go on until the nodes are proved gone.
 
+mod assign;
 mod backoff;
 mod barrier;
 mod cache;
@@ -101,6 +103,7 @@ mod membership;
 mod multi_lock;
 mod names;
 mod observe;
+mod partitioner;
 mod permit_count;
 mod picker;
 mod presence;
@@ -119,6 +122,7 @@ mod views;
 mod work_queue;
 mod written_once;
 
+pub use assign::Assignment;
 pub use barrier::Barrier;
 pub use cache::{
     Cache, CacheBuilder, CacheEvent, CacheEvents, DEFAULT_CACHE_BYTES, DEFAULT_CACHE_EVENTS,
@@ -152,6 +156,7 @@ pub use membership::{Conflict, Group, Join};
 pub use multi_lock::MultiLock;
 pub use names::{UniqueName, UniqueNames};
 pub use observe::{LeaderInfo, ObservedLeader};
+pub use partitioner::{Partition, Partitioner, Partitions};
 pub use picker::{DownPolicy, Strategy};
 pub use provider::{Picked, Provider, ProviderBuilder};
 pub use queue::{DEFAULT_LENGTH_MAX, Put, Queue, Taken};

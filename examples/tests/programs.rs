@@ -14,6 +14,8 @@ mod cache;
 mod config;
 #[path = "../counter.rs"]
 mod counter;
+#[path = "../discovery.rs"]
+mod discovery;
 #[path = "../election.rs"]
 mod election;
 #[path = "../embedded.rs"]
@@ -30,6 +32,10 @@ mod lock;
 mod membership;
 #[path = "../multi_lock.rs"]
 mod multi_lock;
+#[path = "../partitions.rs"]
+mod partitions;
+#[path = "../queue.rs"]
+mod queue;
 #[path = "../reentrant.rs"]
 mod reentrant;
 #[path = "../semaphore.rs"]
@@ -55,8 +61,8 @@ macro_rules! ends_well {
 }
 
 ends_well!(
-    barrier, cache, config, counter, election, ids, keep, leader, lock, membership, multi_lock, reentrant,
-    semaphore, yielding
+    barrier, cache, config, counter, discovery, election, ids, keep, leader, lock, membership, multi_lock,
+    partitions, queue, reentrant, semaphore, yielding
 );
 
 #[tokio::test(flavor = "multi_thread")]

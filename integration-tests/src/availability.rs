@@ -25,7 +25,7 @@ pub enum Need {
     Apache38,
     /// The newer Apache ZooKeeper out of the cache that `.ci/install-peers` fills.
     ApacheNewer,
-    /// Curator 5.4 from Debian.
+    /// Curator 5.4 from Debian, with its service discovery.
     Curator,
     /// `python3`, and kazoo in the cache.
     Kazoo,
@@ -45,7 +45,9 @@ impl Need {
             Need::Jdk => command("java").or_else(|| command("javac")),
             Need::Apache38 => file(&debian_jar("zookeeper")),
             Need::ApacheNewer => file(&newer_home().join("VERSION")),
-            Need::Curator => file(&debian_jar("curator-recipes")),
+            Need::Curator => {
+                file(&debian_jar("curator-recipes")).or_else(|| file(&debian_jar("curator-x-discovery")))
+            }
             Need::KazooSuite => command("python3").or_else(|| file(&kazoo_suite_home().join("VERSION"))),
             Need::Kazoo => command("python3").or_else(|| file(&kazoo_home().join("VERSION"))),
             Need::ZkCli => file(Path::new(ZKCLI)),

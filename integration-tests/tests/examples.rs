@@ -21,6 +21,8 @@ mod config;
 mod config_tree;
 #[path = "../../examples/counter.rs"]
 mod counter;
+#[path = "../../examples/discovery.rs"]
+mod discovery;
 #[path = "../../examples/election.rs"]
 mod election;
 #[path = "../../examples/ids.rs"]
@@ -35,6 +37,10 @@ mod lock;
 mod membership;
 #[path = "../../examples/multi_lock.rs"]
 mod multi_lock;
+#[path = "../../examples/partitions.rs"]
+mod partitions;
+#[path = "../../examples/queue.rs"]
+mod queue;
 #[path = "../../examples/reentrant.rs"]
 mod reentrant;
 #[path = "../../examples/semaphore.rs"]
@@ -65,6 +71,9 @@ async fn all_run(backend: Backend) -> Result<()> {
         ids::run(&hosts).await.context("ids")?;
         keep::run(&hosts).await.context("keep")?;
         membership::run(&hosts).await.context("membership")?;
+        discovery::run(&hosts).await.context("discovery")?;
+        queue::run(&hosts).await.context("queue")?;
+        partitions::run(&hosts).await.context("partitions")?;
         semaphore::run(&hosts).await.context("semaphore")?;
         multi_lock::run(&hosts).await.context("multi_lock")?;
         yielding::run(&hosts).await.context("yielding")?;

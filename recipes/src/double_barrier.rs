@@ -318,8 +318,12 @@ impl Driver {
                 (Ok(None), None) => {
                     let check = FenceCheck::Exists(own.path.clone());
                     let fence = Fence::new(session.clone(), self.barrier.on_suspend, &own, check);
-                    guard::hold_and_remove(&session, Grant { fence, own, own_watch, wakes: 0 }, granter)
-                        .await;
+                    guard::hold_and_remove(
+                        &session,
+                        Grant { fence, own, own_watch, wakes: 0, reused: false },
+                        granter,
+                    )
+                    .await;
                     drop(lease);
                     return self.cleared_up(&session).await;
                 }

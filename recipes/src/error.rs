@@ -150,6 +150,26 @@ pub enum Error {
         /// How many bytes of paths and data it may have.
         bytes_max: usize,
     },
+    /// There are more nodes than are read, or put, at this place.
+    #[error("there are more than {max} nodes at {path}, take some away or allow more")]
+    TooMany {
+        /// Whose children they are.
+        path: String,
+        /// How many there may be.
+        max: usize,
+    },
+    /// A name that cannot be that of a node. Nothing was sent.
+    #[error("{name:?} cannot be the name of a node, leave out slashes and control characters")]
+    BadName {
+        /// The name.
+        name: String,
+    },
+    /// The layout has no such thing. Nothing was sent.
+    #[error("no {what}: take another layout or another order")]
+    NotInLayout {
+        /// What was asked for.
+        what: &'static str,
+    },
     /// A value cannot be written as bytes. Nothing was sent.
     #[error("the value cannot be encoded: {0}")]
     Encode(Arc<str>),

@@ -167,7 +167,7 @@ impl Driver {
                     None => FenceCheck::Unfenced,
                 };
                 let fence = Fence::new(session.clone(), self.lock.on_suspend, &own, check);
-                let grant = Grant { fence, own, own_watch: OwnWatch::default(), wakes: 0 };
+                let grant = Grant { fence, own, own_watch: OwnWatch::default(), wakes: 0, reused: false };
                 guard::hold_and_remove(&session, grant, granter).await;
                 drop(lease);
                 return;

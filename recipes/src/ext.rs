@@ -9,6 +9,7 @@ use crate::config::{ConfigBuilder, ConfigPath};
 use crate::config_tree::JsonTree;
 use crate::countdown::CountdownLatch;
 use crate::counter::{Counter, CounterLayout};
+use crate::discovery::ServiceDiscovery;
 use crate::double_barrier::DoubleBarrier;
 use crate::election::Election;
 use crate::exclusive::Exclusive;
@@ -19,9 +20,12 @@ use crate::membership::Group;
 use crate::multi_lock::MultiLock;
 use crate::names::UniqueNames;
 use crate::observe::ObservedLeader;
+use crate::partitioner::Partitioner;
+use crate::queue::Queue;
 use crate::rw_lock::RwLock;
 use crate::semaphore::Semaphore;
 use crate::value::SharedValue;
+use crate::work_queue::WorkQueue;
 
 /// The recipes, as verbs of a [`Client`]. Nothing is sent before a verb of what they return.
 pub trait Recipes {
@@ -86,6 +90,22 @@ pub trait Recipes {
 
     /// A group whose members are the children of `path`; Curator's usual one is `/GroupMembers`.
     fn group(&self, path: impl Into<String>) -> Group;
+
+    /// A small queue whose items are the children of `path`: each is taken at most once.
+    fn queue(&self, path: impl Into<String>) -> Queue;
+
+    /// A small queue of work at `path`: each item is claimed, and gone when its work is done; at least once.
+    fn work_queue(&self, path: impl Into<String>) -> WorkQueue;
+
+    /// Partitions that are divided among all who take part at `path`. All must name the same partitions.
+    fn partitioner<P: Into<String>>(
+        &self,
+        path: impl Into<String>,
+        partitions: impl IntoIterator<Item = P>,
+    ) -> Partitioner;
+
+    /// Services whose instances are found below `base`, and carry a `T` each.
+    fn discovery<T>(&self, base: impl Into<String>) -> ServiceDiscovery<T>;
 }
 
 impl Recipes for Client {
@@ -167,5 +187,25 @@ impl Recipes for Client {
 
     fn group(&self, path: impl Into<String>) -> Group {
         Group::new(self.clone(), path.into())
+    }
+
+    fn queue(&self, path: impl Into<String>) -> Queue {
+        Queue::new(self.clone(), path.into())
+    }
+
+    fn work_queue(&self, path: impl Into<String>) -> WorkQueue {
+        WorkQueue::new(self.clone(), path.into())
+    }
+
+    fn partitioner<P: Into<String>>(
+        &self,
+        path: impl Into<String>,
+        partitions: impl IntoIterator<Item = P>,
+    ) -> Partitioner {
+        Partitioner::new(self.clone(), path.into(), partitions.into_iter().map(Into::into).collect())
+    }
+
+    fn discovery<T>(&self, base: impl Into<String>) -> ServiceDiscovery<T> {
+        ServiceDiscovery::new(self.clone(), base.into())
     }
 }

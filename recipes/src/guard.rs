@@ -293,6 +293,8 @@ pub(crate) struct Grant {
     pub(crate) own: OwnNode,
     pub(crate) own_watch: OwnWatch,
     pub(crate) wakes: u64,
+    /// Whether another may make a node of this name as soon as ours is gone: it is looked at before it is deleted.
+    pub(crate) reused: bool,
 }
 
 /// Hands out the guard, keeps the hold while it lives, and removes the node after it.
@@ -309,7 +311,7 @@ pub(crate) fn begin(
     session: &SessionRef,
     grant: Grant,
 ) -> (LockGuard, impl Future<Output = ()> + Send + use<>) {
-    let Grant { fence, own, own_watch, wakes } = grant;
+    let Grant { fence, own, own_watch, wakes, reused } = grant;
     let stop = CancellationToken::new();
     let (gone, gone_seen) = watch::channel(None);
     let hold = Hold { fence: fence.clone(), stop: stop.clone(), gone: gone_seen, wakes };
@@ -317,7 +319,8 @@ pub(crate) fn begin(
     let session = session.clone();
     let keeping = async move {
         let _ends_with_the_task = ends_with_the_task;
-        keep_and_remove(&session, &fence, &own, own_watch, &stop, &gone).await;
+        let (session, node) = (&session, (&own, reused));
+        keep_and_remove(session, &fence, node, own_watch, &stop, &gone).await;
     };
     (LockGuard { hold: Arc::new(hold) }, keeping)
 }
@@ -325,7 +328,7 @@ pub(crate) fn begin(
 async fn keep_and_remove(
     session: &SessionRef,
     fence: &Fence,
-    own: &OwnNode,
+    (own, reused): (&OwnNode, bool),
     mut own_watch: OwnWatch,
     stop: &CancellationToken,
     gone: &watch::Sender<Option<Gone>>,
@@ -340,7 +343,10 @@ async fn keep_and_remove(
         gone.send_replace(Some(guarded::remove_if_ours(session, own).await));
         return;
     }
-    let end = guarded::remove(session, own).await;
+    let end = match reused {
+        true => guarded::remove_if_ours(session, own).await,
+        false => guarded::remove(session, own).await,
+    };
     tracing::debug!(path = %own.path, ?end, "released");
     gone.send_replace(Some(end));
 }

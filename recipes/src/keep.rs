@@ -116,7 +116,7 @@ impl IntoFuture for Keep {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let Keep { client, path, form, data, on_conflict, restore } = self;
-            let spec = Spec { client, path, form, data, on_conflict, restore };
+            let spec = Spec { client, path, form, data, on_conflict, restore, stays: false };
             Ok(KeptNode { kept: Kept::start(spec, KeptState::Creating).await? })
         })
     }

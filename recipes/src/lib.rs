@@ -24,6 +24,10 @@
 //! | nobody before so many are done | [`Recipes::countdown`] | its number with Curator `SharedCount` |
 //! | a node that is there as long as its owner wants | [`Recipes::keep`] | Curator `PersistentNode`, `PersistentTtlNode` |
 //! | who is there | [`Recipes::group`] | Curator `GroupMember`; reads kazoo `Party` |
+//! | what others shall take, each once | [`Recipes::queue`] | Curator `DistributedQueue`, `DistributedPriorityQueue`, `DistributedDelayQueue`, `SimpleDistributedQueue`; kazoo `Queue` on request |
+//! | work that others shall do, at least once | [`Recipes::work_queue`] | Curator's queues with a lock path; kazoo `LockingQueue` on request |
+//! | a share of what is to be divided, each part held by one | [`Recipes::partitioner`] | kazoo `SetPartitioner` |
+//! | where a service is | [`Recipes::discovery`] | Curator `ServiceDiscovery`, `ServiceProvider` |
 //!
 //! ```no_run
 //! use docent::Client;
@@ -59,6 +63,7 @@
 //! Futures and guards can be dropped at any point, in any thread, with or without a runtime. The nodes belong to
 //! driver tasks, which go on until the nodes are proved gone.
 
+mod assign;
 mod backoff;
 mod barrier;
 mod cache;
@@ -75,6 +80,7 @@ mod contender_watch;
 mod contenders;
 mod countdown;
 mod counter;
+mod discovery;
 pub mod doctor;
 mod double_barrier;
 mod election;
@@ -88,6 +94,7 @@ mod guard_set;
 mod guarded;
 mod hold;
 mod id_blocks;
+mod instance;
 mod keep;
 mod keeper;
 mod latch;
@@ -99,8 +106,14 @@ mod membership;
 mod multi_lock;
 mod names;
 mod observe;
+mod partitioner;
 mod permit_count;
+mod picker;
 mod presence;
+mod provider;
+mod queue;
+mod queue_drivers;
+mod queue_layout;
 mod rw_lock;
 mod semaphore;
 mod standing;
@@ -109,8 +122,10 @@ mod token;
 mod txn;
 mod value;
 mod views;
+mod work_queue;
 mod written_once;
 
+pub use assign::Assignment;
 pub use barrier::Barrier;
 pub use cache::{
     Cache, CacheBuilder, CacheEvent, CacheEvents, DEFAULT_CACHE_BYTES, DEFAULT_CACHE_EVENTS,
@@ -125,6 +140,7 @@ pub use contender_watch::Contenders;
 pub use contenders::Contender;
 pub use countdown::CountdownLatch;
 pub use counter::{Counter, CounterLayout};
+pub use discovery::{DEFAULT_INSTANCES_MAX, Registration, ServiceDiscovery, ServiceView, ServiceViews};
 pub use double_barrier::{DoubleBarrier, Inside};
 pub use election::{Election, Leader, Requeue};
 pub use error::{Error, HoldError, LossCause};
@@ -134,6 +150,7 @@ pub use guard::{LockGuard, ReleasePending, Released};
 pub use guard_set::{FenceSet, GuardSet};
 pub use hold::{Fence, HoldState, HoldWatch, OnSuspend};
 pub use id_blocks::IdBlocks;
+pub use instance::{ServiceInstance, ServiceType, UriSpec};
 pub use keep::{Keep, KeptNode, KeptState};
 pub use latch::{CloseMode, Latch, LeaderLatch, Leadership, Participant};
 pub use line::{Layout, Mode};
@@ -143,9 +160,15 @@ pub use membership::{Conflict, Group, Join};
 pub use multi_lock::MultiLock;
 pub use names::{UniqueName, UniqueNames};
 pub use observe::{LeaderInfo, ObservedLeader};
+pub use partitioner::{Partition, Partitioner, Partitions};
+pub use picker::{DownPolicy, Strategy};
+pub use provider::{Picked, Provider, ProviderBuilder};
+pub use queue::{DEFAULT_LENGTH_MAX, Put, Queue, Taken};
+pub use queue_layout::{QueueLayout, QueueOrder};
 pub use rw_lock::{ReadGuard, RwLock, WriteGuard};
 pub use semaphore::Semaphore;
 pub use token::{FenceGate, FencingToken, StaleToken};
 pub use txn::GuardedTxn;
 pub use value::{Outcome, SharedValue, Versioned};
 pub use views::{GroupMember, MemberLayout, Payload, View, Views};
+pub use work_queue::{Job, WorkQueue};

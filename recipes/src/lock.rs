@@ -358,7 +358,12 @@ impl Driver {
                 let wakes = standing.wakes;
                 drop(standing);
                 self.place.send_replace(PlaceState::Granted);
-                guard::hold_and_remove(&session, Grant { fence, own, own_watch, wakes }, granter).await;
+                guard::hold_and_remove(
+                    &session,
+                    Grant { fence, own, own_watch, wakes, reused: false },
+                    granter,
+                )
+                .await;
                 drop(lease);
             }
             Ok(Attempt::Busy) => self.end(granter, Ok(None)),

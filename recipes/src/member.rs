@@ -73,6 +73,7 @@ impl Member {
             data: join.payload?,
             on_conflict: join.on_conflict,
             restore: join.restore,
+            stays: false,
         };
         Ok(Member { kept: Kept::start(spec, MemberState::Joining).await? })
     }

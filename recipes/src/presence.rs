@@ -50,6 +50,8 @@ pub(crate) struct Spec {
     pub(crate) on_conflict: Conflict,
     /// Whether our data is written again when somebody else overwrites it.
     pub(crate) restore: bool,
+    /// Whether a node that outlives its session stays when its owner is dropped, and goes only when it is ended.
+    pub(crate) stays: bool,
 }
 
 /// The owner's side. Dropping it ends the node in the background.
@@ -70,13 +72,17 @@ pub(crate) struct Kept<S> {
 struct Wanted {
     number: u64,
     data: Bytes,
+    /// Whether the node is to be deleted when the owner is done.
+    remove: bool,
 }
 
 impl<S: From<Stage> + Send + Sync + 'static> Kept<S> {
     /// Makes the node and keeps it. Resolves when it is there for the first time; after an error none remains. `begun` is
     /// the state until then.
     pub(crate) async fn start(spec: Spec, begun: S) -> Result<Kept<S>, Error> {
-        let (wanted, wanted_seen) = watch::channel(Wanted { number: 1, data: spec.data.clone() });
+        let (wanted, wanted_seen) =
+            watch::channel(Wanted { number: 1, data: spec.data.clone(), remove: true });
+        let stays = spec.stays;
         let (written, written_seen) = watch::channel(0);
         let (state, state_seen) = watch::channel(begun);
         let (gone, gone_seen) = watch::channel(None);
@@ -108,6 +114,11 @@ impl<S: From<Stage> + Send + Sync + 'static> Kept<S> {
         };
         tokio::spawn(driver.run(gone));
         kept.path = birth.await.map_err(|_| kept.failed())?;
+        // From here on there is an owner. Before, a node that was made for nobody goes.
+        kept.wanted.send_if_modified(|wanted| {
+            wanted.remove = !stays;
+            false
+        });
         Ok(kept)
     }
 }
@@ -127,7 +138,7 @@ impl<S> Kept<S> {
         let mut number = 0;
         self.wanted.send_modify(|wanted| {
             number = wanted.number + 1;
-            *wanted = Wanted { number, data };
+            (wanted.number, wanted.data) = (number, data);
         });
         let mut written = self.written.clone();
         match written.wait_for(|written| *written >= number).await {
@@ -139,6 +150,7 @@ impl<S> Kept<S> {
     /// Ends the node and waits until it is proved gone.
     pub(crate) async fn end(self) -> Result<Released, ReleasePending> {
         let (gone, client, path) = (self.gone.clone(), self.client.clone(), self.path.clone());
+        self.wanted.send_modify(|wanted| wanted.remove = true);
         drop(self);
         guard::wait_gone(gone, &client, &path).await
     }
@@ -223,6 +235,11 @@ impl<S: From<Stage>> Driver<S> {
         self.own = Some(own);
     }
 
+    /// Whether the node stays though its owner is done.
+    fn leaves_it(&self) -> bool {
+        !self.wanted.borrow().remove
+    }
+
     /// Where the node is, or will be, as far as that is known.
     fn path(&self) -> &str {
         self.own.as_ref().map_or(&self.spec.path, |own| &own.path)
@@ -265,6 +282,7 @@ impl<S: From<Stage>> Driver<S> {
                 error = form.keep_up(session.clone(), own.path.clone()) => Err(error),
             };
             match step {
+                Ok(Step::Stopped) if self.leaves_it() => return Ok(Gone::Before),
                 Ok(Step::Stopped) => return Ok(form.remove(session, &own).await),
                 Ok(Step::Again) => {}
                 Err(error @ (Error::SessionEnded(_) | Error::Closed)) => return Err(error),
@@ -290,7 +308,7 @@ impl<S: From<Stage>> Driver<S> {
         }
         let (path, mut backoff) = (self.path().to_owned(), Backoff::reconnecting());
         while !self.stop.is_cancelled() {
-            let Wanted { number, data } = self.wanted.borrow_and_update().clone();
+            let Wanted { number, data, .. } = self.wanted.borrow_and_update().clone();
             let error = match self.spec.form.make(session, &path, data).await {
                 Ok(own) => {
                     self.doubt = false;
@@ -316,7 +334,9 @@ impl<S: From<Stage>> Driver<S> {
                 return Err(error.into());
             }
         }
-        if let Some(own) = self.doubtful(session, &path).await? {
+        if !self.leaves_it()
+            && let Some(own) = self.doubtful(session, &path).await?
+        {
             self.spec.form.remove_if_ours(session, &own).await;
         }
         Ok(None)
@@ -324,7 +344,7 @@ impl<S: From<Stage>> Driver<S> {
 
     /// The first node of a sequential form, which gives us the name.
     async fn enter_unnamed(&mut self, session: &SessionRef) -> Result<Option<OwnNode>, Error> {
-        let Wanted { number, data } = self.wanted.borrow_and_update().clone();
+        let Wanted { number, data, .. } = self.wanted.borrow_and_update().clone();
         let (form, path) = (self.spec.form, &self.spec.path);
         let unnamed = self.unnamed.get_or_insert_with(|| form.unnamed(path));
         let made = unnamed.make(session, &data, &self.stop).await?;
@@ -345,7 +365,8 @@ impl<S: From<Stage>> Driver<S> {
 
     /// The owner is done, and the session is over: what outlives it is deleted in a later one.
     async fn end_later(&mut self) -> Gone {
-        if !self.spec.form.outlives_sessions() || (self.own.is_none() && !self.doubt) {
+        let none = self.own.is_none() && !self.doubt;
+        if !self.spec.form.outlives_sessions() || none || self.leaves_it() {
             return Gone::Before;
         }
         let path = self.path().to_owned();
@@ -400,7 +421,7 @@ impl<S: From<Stage>> Driver<S> {
         path: &str,
         version: i32,
     ) -> Result<Option<OwnNode>, Error> {
-        let Wanted { number, data } = self.wanted.borrow_and_update().clone();
+        let Wanted { number, data, .. } = self.wanted.borrow_and_update().clone();
         match session.multi(self.spec.form.replacement(path, Version(version), data)).await {
             Ok(_) => self.written.send_replace(number),
             // Gone or changed meanwhile.
@@ -493,7 +514,7 @@ impl<S: From<Stage>> Driver<S> {
         own: &OwnNode,
         seen: &docent::NodeData,
     ) -> Result<bool, Error> {
-        let Wanted { number, data } = self.wanted.borrow_and_update().clone();
+        let Wanted { number, data, .. } = self.wanted.borrow_and_update().clone();
         let is_new = *self.written.borrow() < number;
         if seen.bytes() == data {
             self.written.send_replace(number);

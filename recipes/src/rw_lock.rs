@@ -293,7 +293,7 @@ impl Downgrade {
             return drop(granter.send(Err(Error::Lost(cause))));
         }
         let fence = Fence::continued(&self.before, &own);
-        let grant = Grant { fence, own, own_watch: OwnWatch::default(), wakes: 0 };
+        let grant = Grant { fence, own, own_watch: OwnWatch::default(), wakes: 0, reused: false };
         guard::hold_and_remove(&session, grant, granter).await;
         drop(lease);
     }

@@ -381,7 +381,10 @@ impl Driver {
         let begun = own.into_iter().map(|own| {
             let check = FenceCheck::Exists(own.path.clone());
             let fence = Fence::new(session.clone(), self.on_suspend, &own, check);
-            guard::begin(session, Grant { fence, own, own_watch: OwnWatch::default(), wakes: 0 })
+            guard::begin(
+                session,
+                Grant { fence, own, own_watch: OwnWatch::default(), wakes: 0, reused: false },
+            )
         });
         let (guards, keeping): (Vec<_>, Vec<_>) = begun.unzip();
         // Nobody there to take them: they come back, and their drop stops the holds.

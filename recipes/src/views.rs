@@ -139,10 +139,16 @@ impl<T> fmt::Debug for Views<T> {
 
 impl<T> Views<T> {
     pub(crate) fn start(client: Client, group: String, payloads: bool) -> Views<T> {
+        Views::bounded(client, group, payloads, usize::MAX)
+    }
+
+    /// As [`Views::start`], but it ends with an error when there are more members.
+    pub(crate) fn bounded(client: Client, group: String, payloads: bool, members_max: usize) -> Views<T> {
         let (view, seen) = watch::channel(None);
         let (failed, error) = watch::channel(None);
         let stop = CancellationToken::new();
-        let driver = Driver { client, group, payloads, view, entries: BTreeMap::new(), id: Zxid::ZERO };
+        let (entries, id) = (BTreeMap::new(), Zxid::ZERO);
+        let driver = Driver { client, group, payloads, members_max, view, entries, id };
         tokio::spawn(driver.run(stop.clone(), failed));
         let items = stream::unfold(seen, |mut seen| async move {
             seen.changed().await.ok()?;
@@ -227,6 +233,7 @@ struct Driver {
     client: Client,
     group: String,
     payloads: bool,
+    members_max: usize,
     view: watch::Sender<Option<Arc<RawView>>>,
     entries: BTreeMap<String, Entry>,
     /// The highest parent pzxid that was shown: no older list counts any more.
@@ -309,11 +316,11 @@ impl Driver {
                     guarded::synced(session, &self.group).await?;
                     continue;
                 }
-                Err(error) if guarded::may_try_again(&error) => {
+                Err(Error::Client(error)) if guarded::may_try_again(&error) => {
                     backoff.wait().await;
                     continue;
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             };
             backoff = Backoff::reconnecting();
             read_all = match self.wait(session, &mut list, &mut data, &mut state).await {
@@ -360,16 +367,19 @@ impl Driver {
         session: &SessionRef,
         data: &mut DataWatches,
         read_all: bool,
-    ) -> Result<Option<OneshotWatch>, docent::Error> {
+    ) -> Result<Option<OneshotWatch>, Error> {
         let (children, watch) = match session.get_children_and_watch(&self.group).await {
             Ok(answer) => answer,
             Err(error) if error.code() == Some(ErrorCode::NO_NODE) => {
-                return self.absent(session, data).await;
+                return Ok(self.absent(session, data).await?);
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         };
         if children.stat.pzxid < self.id {
             return Ok(None);
+        }
+        if children.names.len() > self.members_max {
+            return Err(Error::TooMany { path: self.group.clone(), max: self.members_max });
         }
         self.id = children.stat.pzxid;
         self.entries.retain(|name, _| children.names.binary_search(name).is_ok());

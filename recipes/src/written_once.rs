@@ -73,10 +73,11 @@ pub(crate) async fn write_marked(
             Ok(session) => session,
             Err(error) => return drop(granter.send(Err(error.into()))),
         };
-        let marker = path::join(&format!("{path}-ops"), &Uuid::new_v4().hyphenated().to_string());
-        let marked = Marked { session, path, marker, data, version, stop };
+        let ops = Transaction::new().set_data(&path, data, version);
+        let marked = Marked::new(session, &path, ops, stop);
         let outcome = marked.write().await;
-        let made = matches!(outcome, Ok(Some(Written::Applied)));
+        let made = matches!(outcome, Ok(Some(Marking::Applied)));
+        let outcome = outcome.map(|marking| marking.map(|marking| written(&marking)));
         // Nobody may wait for the answer any more.
         drop(granter.send(outcome));
         if made {
@@ -87,31 +88,56 @@ pub(crate) async fn write_marked(
     ticket.await?.ok_or(Error::RuntimeStopped)
 }
 
-struct Marked {
+fn written(marking: &Marking) -> Written {
+    match marking {
+        Marking::Applied => Written::Applied,
+        Marking::Refused { code: ErrorCode::NO_NODE, .. } => Written::Missing,
+        Marking::Refused { .. } => Written::Refused,
+        Marking::Ambiguous => Written::Ambiguous,
+    }
+}
+
+/// What became of operations that were sent with a marker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Marking {
+    Applied,
+    /// Nothing was applied: this one found a node, or none, or another version.
+    Refused {
+        index: usize,
+        code: ErrorCode,
+    },
+    /// The session ended before the marker was looked for.
+    Ambiguous,
+}
+
+/// Operations that are applied all or none, and once though their reply is lost. They are sent in one session.
+pub(crate) struct Marked {
     session: SessionRef,
-    path: String,
     marker: String,
-    data: Bytes,
-    version: Version,
+    ops: Transaction,
     stop: CancellationToken,
 }
 
 impl Marked {
-    /// `None` when it was stopped before anything was applied.
-    async fn write(&self) -> Result<Option<Written>, Error> {
+    /// The marker's parent stands beside `path`.
+    pub(crate) fn new(session: SessionRef, path: &str, ops: Transaction, stop: CancellationToken) -> Marked {
+        let marker = path::join(&format!("{path}-ops"), &Uuid::new_v4().hyphenated().to_string());
+        Marked { session, marker, ops, stop }
+    }
+
+    /// `None` when it was stopped before anything was applied. After an error nothing was.
+    pub(crate) async fn write(&self) -> Result<Option<Marking>, Error> {
         let (mut backoff, mut parent_rounds) = (Backoff::reconnecting(), 0);
         while !self.stop.is_cancelled() {
             // The marker first: a second try after a first that was applied is refused because of it, and not because of
-            // the version.
-            let both = Transaction::new().create(&self.marker, "", CreateMode::Ephemeral).set_data(
-                &self.path,
-                self.data.clone(),
-                self.version,
-            );
-            let Err(error) = self.session.multi(both).await else { return Ok(Some(Written::Applied)) };
+            // what the first has changed.
+            let marker = Transaction::new().create(&self.marker, "", CreateMode::Ephemeral);
+            let Err(error) = self.session.multi(marker.then(self.ops.clone())).await else {
+                return Ok(Some(Marking::Applied));
+            };
             match &error {
                 docent::Error::Multi { index: 0, code: ErrorCode::NODE_EXISTS, .. } => {
-                    return Ok(Some(Written::Applied));
+                    return Ok(Some(Marking::Applied));
                 }
                 docent::Error::Multi { index: 0, code: ErrorCode::NO_NODE, .. }
                     if parent_rounds < PARENT_ROUNDS_MAX =>
@@ -119,17 +145,16 @@ impl Marked {
                     parent_rounds += 1;
                     guarded::make_parents(&self.session, &self.marker).await?;
                 }
-                docent::Error::Multi { index: 1, code: ErrorCode::BAD_VERSION, .. } => {
-                    return Ok(Some(Written::Refused));
-                }
-                docent::Error::Multi { index: 1, code: ErrorCode::NO_NODE, .. } => {
-                    return Ok(Some(Written::Missing));
-                }
+                docent::Error::Multi {
+                    index: index @ 1..,
+                    code: code @ (ErrorCode::BAD_VERSION | ErrorCode::NO_NODE | ErrorCode::NODE_EXISTS),
+                    ..
+                } => return Ok(Some(Marking::Refused { index: index - 1, code: *code })),
                 _ if error.may_have_applied() => match self.is_marked().await {
-                    Ok(true) => return Ok(Some(Written::Applied)),
+                    Ok(true) => return Ok(Some(Marking::Applied)),
                     Ok(false) => {}
                     // The marker went with the session, and with it the knowledge.
-                    Err(_) => return Ok(Some(Written::Ambiguous)),
+                    Err(_) => return Ok(Some(Marking::Ambiguous)),
                 },
                 _ if guarded::may_try_again(&error) => backoff.wait().await,
                 _ => return Err(error.into()),
@@ -140,13 +165,13 @@ impl Marked {
 
     /// Whether an earlier try was applied. `sync` comes first: the server we are at now may not have heard of it yet.
     async fn is_marked(&self) -> Result<bool, Error> {
-        guarded::synced(&self.session, &self.path).await?;
+        guarded::synced(&self.session, &self.marker).await?;
         let stat = guarded::stat_of(&self.session, &self.marker).await?;
         Ok(stat.is_some_and(|stat| stat.ephemeral_owner == self.session.id()))
     }
 
     /// The name is never used again, so a delete that is sent twice hits nobody else.
-    async fn remove_marker(&self) {
+    pub(crate) async fn remove_marker(&self) {
         let mut backoff = Backoff::reconnecting();
         while let Err(error) = self.session.delete(&self.marker, Version::ANY).await {
             if !guarded::may_try_again(&error) {

@@ -15,13 +15,23 @@ use crate::availability::{Need, debian_jar, newer_home, programs};
 pub enum JavaClient {
     /// ZooKeeper 3.8 and Curator 5.4, from Debian.
     Debian,
-    /// ZooKeeper 3.9 and Curator 5.9, from `.ci/install-peers`.
+    /// ZooKeeper 3.9 and Curator 5.9, from `.ci/install-peers`; without its service discovery.
     Newer,
 }
 
 /// Curator's jars name no libraries of their own, so all are listed.
-const DEBIAN_LIBRARIES: [&str; 6] =
-    ["curator-recipes", "curator-framework", "curator-client", "zookeeper", "guava", "slf4j-simple"];
+const DEBIAN_LIBRARIES: [&str; 10] = [
+    "curator-recipes",
+    "curator-x-discovery",
+    "curator-framework",
+    "curator-client",
+    "zookeeper",
+    "guava",
+    "slf4j-simple",
+    "jackson-databind",
+    "jackson-core",
+    "jackson-annotations",
+];
 
 impl JavaClient {
     /// What must be installed. The programs are compiled against Debian's jars in either case.

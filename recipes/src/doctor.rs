@@ -1,7 +1,7 @@
 //! Reads a path that locks, elections or groups use, and says who stands there and what is wrong.
 //!
 //! Programs that share a path exclude each other only if they look for each other's names. Which of them do is told in the
-//! table of [`Layout`](crate::Layout); here it is told of the nodes that are there. Reads only: no node, no watch.
+//! table of [`Layout`]; here it is told of the nodes that are there. Reads only: no node, no watch.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -88,6 +88,8 @@ async fn a_client_that_does_not_read_is_cut_off_and_others_do_not_notice() {
     let served = Served::start(|_| {}).await;
     let client = served.client().await;
     client.create("/large", vec![1; SIZE]).await.expect("a node");
+    // Another one: what waits for the client that does not read must stay large.
+    client.create("/written", "").await.expect("a node");
     let before = peak_memory();
     let mut stream = TcpStream::connect(served.server.connect_string()).await.expect("the server listens");
     let mut out = BytesMut::new();
@@ -104,8 +106,8 @@ async fn a_client_that_does_not_read_is_cut_off_and_others_do_not_notice() {
     let cut_off = async {
         loop {
             let began = std::time::Instant::now();
-            client.set_data("/large", "", Version::ANY).await.expect("a write");
-            client.set_data("/large", vec![1; SIZE], Version::ANY).await.expect("a write");
+            client.set_data("/written", "", Version::ANY).await.expect("a write");
+            client.set_data("/written", vec![1; SIZE], Version::ANY).await.expect("a write");
             slowest = slowest.max(began.elapsed());
             let open =
                 served.server.look(|node| node.sessions().iter().filter(|s| s.1.conn.is_some()).count());

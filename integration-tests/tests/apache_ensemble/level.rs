@@ -80,6 +80,8 @@ async fn a_write_that_nobody_hears_of(servers: &mut Ensemble, leader: u64, path:
     let others: Vec<u64> = servers.ids().into_iter().filter(|id| *id != leader).collect();
     let builder = Client::builder(servers.address(leader)?.to_string());
     let client = builder.session_timeout(LONG_SESSION).renew_session(false).connect().await?;
+    // Whoever lacks something that the others have cannot lead after this, whatever its number.
+    servers.settled().await.context("before the leader is alone")?;
     for id in &others {
         servers.freeze(*id).await?;
     }

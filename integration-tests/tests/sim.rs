@@ -148,6 +148,13 @@ const WHOLE: &[Whole] = &[
         "a node whose time was over was deleted by its name, when a node that stays had taken its place",
     ),
     (
+        963_746_722_038,
+        None,
+        25_000,
+        &[],
+        "a new leader held on to a connection that its client had left, and refused the client's writes elsewhere for ever",
+    ),
+    (
         9_119_237,
         None,
         1_500,

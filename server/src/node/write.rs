@@ -424,6 +424,12 @@ impl Node {
         if owed.op == OpCode::CloseSession {
             return;
         }
+        if error == ErrorCode::SESSION_MOVED {
+            // The leader takes the session for another server's, and only a new handshake tells it otherwise: as Apache's
+            // server does since ZOOKEEPER-710.
+            self.close(id, fx);
+            return;
+        }
         // Also between two leaders: what is applied is committed, and the read has its place before the next write.
         self.drain_lane_now(id, fx);
     }

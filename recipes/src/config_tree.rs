@@ -146,8 +146,6 @@ enum Looked {
     Whole(Cut),
     Missing,
     TooLarge(usize),
-    /// Nodes came and went faster than they were listed.
-    Moving,
 }
 
 /// Follows the tree until the session ends.
@@ -168,11 +166,11 @@ where
     };
     loop {
         match look(shared, session, &mut state).await {
-            Ok(Looked::Moving) => {
+            Ok(None) => {
                 backoff.wait().await;
                 continue;
             }
-            Ok(looked) => {
+            Ok(Some(looked)) => {
                 backoff = Backoff::reconnecting();
                 if offer(shared, looked) == Offered::Behind {
                     guarded::synced(session, &shared.path).await?;
@@ -192,12 +190,13 @@ where
     }
 }
 
-/// Reads the whole tree with one request, again until the request names all that its answer lists.
+/// Reads the whole tree with one request, again until the request names all that its answer lists. `None` when nodes come and go
+/// faster than that.
 async fn look<T, C>(
     shared: &Shared<T, C>,
     session: &SessionRef,
     state: &mut StateWatch,
-) -> Result<Looked, docent::Error>
+) -> Result<Option<Looked>, docent::Error>
 where
     T: Send + Sync + 'static,
     C: Decode<T>,
@@ -215,17 +214,17 @@ where
         {
             return Err(docent::Error::Server { op: OpCode::MultiRead, path: root.to_owned(), code: *code });
         }
-        let Some(cut) = Cut::read(&paths, results) else { return Ok(Looked::Missing) };
+        let Some(cut) = Cut::read(&paths, results) else { return Ok(Some(Looked::Missing)) };
         let named = cut.paths(root);
         if cut.is_whole(&named) {
-            return Ok(Looked::Whole(cut));
+            return Ok(Some(Looked::Whole(cut)));
         }
         if named.len() > CONFIG_TREE_NODES_MAX {
-            return Ok(Looked::TooLarge(named.len()));
+            return Ok(Some(Looked::TooLarge(named.len())));
         }
         paths = named;
     }
-    Ok(Looked::Moving)
+    Ok(None)
 }
 
 fn offer<T, C>(shared: &Shared<T, C>, looked: Looked) -> Offered
@@ -235,7 +234,7 @@ where
 {
     let cut = match looked {
         Looked::Whole(cut) => cut,
-        Looked::Missing | Looked::Moving => {
+        Looked::Missing => {
             shared.missing();
             return Offered::Current;
         }
